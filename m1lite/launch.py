@@ -1,6 +1,6 @@
 """Starting one module as several ranks on this machine, through torch's elastic launcher.
 
-A process that already runs under a launcher (torchrun, SLURM) is a rank itself and starts nothing. The ranks print their
+A process that already runs under a launcher (torchrun, SLURM) is a rank itself and starts nothing. Ranks print their
 own errors; here is only said which rank ended first. Every rank has a session of its own: one Ctrl-C reaches each once.
 """
 
@@ -46,7 +46,7 @@ def start_ranks(module: str, arguments: Sequence[str], *, num_ranks: int, on_cpu
         on_cpu: set ``CPU_DEFAULTS`` for the ranks, except where the user has set a variable.
 
     Returns:
-        The exit code to leave with: 0, that of the rank that failed first (128 + n after signal n), or 130 after Ctrl-C.
+        The exit code to leave with: 0, that of the first failed rank (128 + n after signal n), or 130 after Ctrl-C.
 
     Raises:
         ValueError: if ``num_ranks`` is below 1.
