@@ -1,0 +1,289 @@
+"""What a tool is: a typed, documented function of a video that gives text, and the toolbox that runs many calls.
+
+The arguments' reading stands in arguments.py, threads and deadlines in workers.py, the tools one file per family.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol
+
+from m1lite.records import Sample, Status, ToolCall, ToolResult
+from m1lite.toolbox.arguments import Parameter, ToolArgumentError, check_values, read_parameters, shorten
+from m1lite.toolbox.workers import Job, Workers
+
+if TYPE_CHECKING:
+    from m1lite.toolbox.look import Look
+    from m1lite.video.reader import FrameCache
+
+_MAX_RESULTS = 100_000
+
+
+class UnknownToolError(LookupError):
+    """A tool name that does not exist; the text lists the names that do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolContext:
+    """What a tool may see of a question: its video, never the question's answer."""
+
+    video: str
+    duration: float
+    """Seconds."""
+    frames: FrameCache | None
+    """Decoded pixels; ``None`` where scenes are symbolic."""
+    look: Look
+    """The objects in the frames shown at given seconds of a video."""
+
+
+class Tool(Protocol):
+    """What agents can call."""
+
+    @property
+    def name(self) -> str:
+        """The word that calls it."""
+
+    @property
+    def description(self) -> str:
+        """What it does, as agents read it."""
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Its arguments, in signature order."""
+
+    def __call__(self, context: ToolContext, **args: Any) -> ToolResult:
+        """Run on checked arguments.
+
+        Raises:
+            ToolArgumentError: if the arguments do not fit this video.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionTool:
+    """A ``Tool`` made of a function."""
+
+    function: Callable[..., ToolResult]
+    name: str
+    description: str
+    parameters: tuple[Parameter, ...]
+
+    def __call__(self, context: ToolContext, **args: Any) -> ToolResult:
+        """Run the function."""
+        return self.function(context, **args)
+
+    def __repr__(self) -> str:
+        return f"FunctionTool({self.name}: {' '.join(parameter.name for parameter in self.parameters)})"
+
+
+def tool(function: Callable[..., ToolResult]) -> FunctionTool:
+    """Make a tool of a typed, documented function or method; its name, schema and checks come from there.
+
+    Args:
+        function: ``f(context, *, query: str, top_k: int = 1) -> ToolResult``. Its docstring says what it does and has
+            an ``Args`` line for each argument; an optional one has a default, and ``None`` means not given.
+
+    Raises:
+        TypeError: if the signature or the docstring cannot be read; names the tool and the argument.
+    """
+    description, parameters = read_parameters(function)
+    return FunctionTool(function, function.__name__, description, parameters)
+
+
+def json_schema(tool: Tool) -> dict[str, Any]:
+    """Describe a tool in the form that OpenAI-style chat templates and endpoints take."""
+    parameters = {
+        "type": "object",
+        "properties": {parameter.name: parameter.schema for parameter in tool.parameters},
+        "required": [parameter.name for parameter in tool.parameters if parameter.required],
+        "additionalProperties": False,
+    }
+    function = {"name": tool.name, "description": tool.description, "parameters": parameters}
+    return {"type": "function", "function": function}
+
+
+def check_arguments(tool: Tool, args: Any) -> dict[str, Any]:
+    """Check the arguments of one call against the tool's signature.
+
+    Args:
+        tool: the tool that is called.
+        args: argument name to plain JSON value; ``None`` counts as not given.
+
+    Returns:
+        Only the arguments that were given, in signature order; numbers that are whole are ``int``.
+
+    Raises:
+        ToolArgumentError: if an argument is unknown, missing or wrong; names it, the value and what is allowed.
+    """
+    return check_values(tool.name, {parameter.name: parameter for parameter in tool.parameters}, args)
+
+
+def find_tool(tools: Sequence[Tool], name: str) -> Tool:
+    """Return the tool of this name.
+
+    Raises:
+        UnknownToolError: if there is none; lists the names that exist.
+    """
+    for candidate in tools:
+        if candidate.name == name:
+            return candidate
+    raise _unknown(name, [candidate.name for candidate in tools])
+
+
+class Toolbox:
+    """Runs calls of many episodes: argument checks, a cache of results, threads and a deadline.
+
+    Equal calls (same tool, arguments and video) share one execution and one result, whoever asked. A call that misses
+    its deadline goes on in a spare thread: asked again meanwhile it is a timeout at once, later its result is there.
+
+    Args:
+        tools: with distinct names.
+        frames: decodes videos; may be left out where ``look`` needs no pixels.
+        look: the objects in the frames shown at given seconds; by default perceived from decoded pixels.
+        deadline_seconds: time that one call may run.
+        workers: calls that run at the same time.
+
+    Raises:
+        ValueError: if two tools share a name, neither ``frames`` nor ``look`` is given, or a limit is too small.
+    """
+
+    def __init__(
+        self,
+        tools: Sequence[Tool],
+        frames: FrameCache | None = None,
+        *,
+        look: Look | None = None,
+        deadline_seconds: float = 30.0,
+        workers: int = 2,
+    ) -> None:
+        names = [tool.name for tool in tools]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"`tools` holds {repeated} more than once; give every tool its own name.")
+        self._tools = dict(zip(names, tools, strict=True))
+        self._parameters = {tool.name: {entry.name: entry for entry in tool.parameters} for tool in tools}
+        self._frames = frames
+        self._look = look if look is not None else _perception(frames)
+        self._workers: Workers[ToolResult] = Workers(num_workers=workers, deadline_seconds=deadline_seconds)
+        self._results: OrderedDict[tuple[Any, ...], ToolResult] = OrderedDict()
+        self._lock = Lock()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tools' names, in the order given."""
+        return tuple(self._tools)
+
+    def __getitem__(self, name: str) -> Tool:
+        """Return a tool by name.
+
+        Raises:
+            UnknownToolError: if there is none; lists the names that exist.
+        """
+        if name not in self._tools:
+            raise _unknown(name, self.names)
+        return self._tools[name]
+
+    def __repr__(self) -> str:
+        return f"Toolbox({', '.join(self.names)})"
+
+    def schema(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the JSON schemas of some tools.
+
+        Raises:
+            UnknownToolError: if one does not exist; lists the names that do.
+        """
+        return [json_schema(self[name]) for name in names]
+
+    def run(self, calls: Sequence[tuple[Sample, ToolCall]]) -> list[ToolResult]:
+        """Run calls side by side and wait for all of them.
+
+        Returns:
+            One result per call, in the order given. A refused argument, an exception in a tool and a missed deadline
+            are results too (``Status.TOOL_ERROR``, ``Status.TOOL_TIMEOUT``); a tool's fault never raises.
+        """
+        outcomes = [self._start(sample, call) for sample, call in calls]
+        answered: set[int] = set()
+        results = []
+        for outcome in outcomes:
+            if isinstance(outcome, ToolResult):
+                results.append(outcome)
+                continue
+            result = self._wait(outcome)
+            results.append(_from_cache(result) if id(outcome) in answered else result)
+            answered.add(id(outcome))
+        return results
+
+    def _start(self, sample: Sample, call: ToolCall) -> ToolResult | Job[ToolResult]:
+        """Answer a call from the cache or refuse it, else hand it to the workers (or join an equal one there)."""
+        try:
+            tool = self[call.tool]
+            args = check_values(tool.name, self._parameters[tool.name], call.args)
+        except (UnknownToolError, ToolArgumentError) as refusal:
+            return ToolResult(error=str(refusal), status=Status.TOOL_ERROR)
+        full = tuple(args.get(entry.name, entry.default) for entry in tool.parameters)
+        key = (tool.name, sample.video, sample.duration, *full)
+        with self._lock:
+            known = self._results.get(key)
+            if known is not None:
+                self._results.move_to_end(key)
+                return _from_cache(known)
+        context = ToolContext(video=sample.video, duration=sample.duration, frames=self._frames, look=self._look)
+        return self._workers.submit(key, partial(self._execute, key, tool, context, args))
+
+    def _wait(self, job: Job[ToolResult]) -> ToolResult:
+        if self._workers.wait(job):
+            assert job.result is not None
+            return job.result
+        limit = self._workers.deadline_seconds
+        message = f"`{job.key[0]}` did not finish within its deadline of {limit:g} s; ask for a shorter window."
+        return ToolResult(error=message, status=Status.TOOL_TIMEOUT, seconds=limit)
+
+    def _execute(self, key: tuple[Any, ...], tool: Tool, context: ToolContext, args: dict[str, Any]) -> ToolResult:
+        begun = time.monotonic()
+        result, lasting = _call(tool, context, args)
+        result = replace(result, seconds=time.monotonic() - begun)
+        if lasting:
+            with self._lock:
+                self._results[key] = result
+                if len(self._results) > _MAX_RESULTS:
+                    self._results.popitem(last=False)
+        return result
+
+
+def _call(tool: Tool, context: ToolContext, args: dict[str, Any]) -> tuple[ToolResult, bool]:
+    """Call a tool: its result, and whether the same call would give the same again."""
+    try:
+        result = tool(context, **args)
+    except ToolArgumentError as refusal:
+        return ToolResult(error=str(refusal), status=Status.TOOL_ERROR), True
+    # Whatever a tool raises belongs to its call; in a worker thread even SystemExit would otherwise just be lost.
+    except BaseException as fault:
+        message = f"`{tool.name}` failed on {shorten(args)}: {type(fault).__name__}: {fault}"
+        return ToolResult(error=message, status=Status.TOOL_ERROR), False
+    if not isinstance(result, ToolResult):
+        message = f"`{tool.name}` returned {shorten(result)} ({type(result).__name__}); a tool returns a `ToolResult`."
+        return ToolResult(error=message, status=Status.TOOL_ERROR), True
+    return result, result.error is None
+
+
+def _from_cache(result: ToolResult) -> ToolResult:
+    return ToolResult(text=result.text, error=result.error, status=result.status, media=result.media, cached=True)
+
+
+def _perception(frames: FrameCache | None) -> Look:
+    if frames is None:
+        raise ValueError(
+            "`Toolbox` needs `frames` to decode videos from, or `look` to see objects without them; got neither."
+        )
+    from m1lite.toolbox.look import Perception  # here, so that the contract of a tool loads no torch
+
+    return Perception(frames)
+
+
+def _unknown(name: Any, existing: Sequence[str]) -> UnknownToolError:
+    return UnknownToolError(f"There is no tool {shorten(name)}; there are {', '.join(existing) or 'none'}.")
