@@ -1,0 +1,269 @@
+"""Read frames of a video file at given seconds, through a bounded cache. Writing is in video/writer.py.
+
+Times are seconds since the start of the first frame. Which seconds to look at is decided elsewhere (video/sampling.py).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from m1lite.video._mp4 import cut_off
+from m1lite.video.backends import BackendName, find_backend
+from m1lite.video.base import Decoder, VideoError, VideoMetadata, unreadable
+
+__all__ = ["FrameCache", "Frames", "VideoError", "VideoMetadata", "VideoReader", "open_video"]
+
+# Half a microsecond is shorter than any frame and longer than the rounding of `index / fps`; without it the frame that
+# starts at second 0.6 is missed when the caller's arithmetic gives 0.5999999999999999.
+_ROUNDING_SECONDS = 5e-7
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Frames:
+    """Decoded frames."""
+
+    pixels: Tensor
+    """uint8 ``(N, 3, H, W)``, RGB."""
+    timestamps: list[float]
+    """Second at which each frame starts, at or before the second that was asked."""
+
+    def __post_init__(self) -> None:
+        if len(self.pixels) != len(self.timestamps):
+            raise ValueError(f"`Frames` got {len(self.pixels)} frames but {len(self.timestamps)} timestamps.")
+
+    def __len__(self) -> int:
+        return len(self.timestamps)
+
+    def __repr__(self) -> str:
+        span = f"{self.timestamps[0]:g}..{self.timestamps[-1]:g}" if self.timestamps else "none"
+        return f"Frames(pixels={tuple(self.pixels.shape)}, timestamps={span})"
+
+
+def open_video(uri: str | Path, *, backend: BackendName | None = None) -> VideoReader:
+    """Open a video file.
+
+    Args:
+        uri: a path, or a URL that FFmpeg can open.
+        backend: ``None`` takes the one that works here.
+
+    Raises:
+        VideoError: if the file is missing, empty, truncated, without a picture, or not a video.
+    """
+    uri = str(uri)
+    if "://" not in uri:
+        _check_file(uri)
+    return VideoReader(uri, find_backend(backend).open(uri))
+
+
+class VideoReader:
+    """One open video file; make it with ``open_video``. Not thread-safe, and not to be used after a fork."""
+
+    def __init__(self, uri: str, decoder: Decoder) -> None:
+        self.uri = uri
+        self._decoder = decoder
+
+    @property
+    def metadata(self) -> VideoMetadata:
+        """Duration, frame rate, number of frames and size."""
+        return self._decoder.metadata
+
+    def frames_at(self, seconds: Sequence[float], *, size: tuple[int, int] | None = None) -> Frames:
+        """Decode the frame shown at each second.
+
+        Args:
+            seconds: in ``[0, duration]`` (the last frame is also shown at the very end), in any order.
+            size: height and width to resize to; ``None`` keeps the video's own.
+
+        Returns:
+            One frame per second asked, in the order asked.
+
+        Raises:
+            ValueError: if a second or the size is out of range.
+            VideoError: if a frame cannot be decoded.
+        """
+        if size is not None and min(size) < 1:
+            raise ValueError(f"`size` must be a height and a width of at least 1, got {size}.")
+        self._check_seconds(seconds)
+        if not seconds:
+            height, width = size or (self.metadata.height, self.metadata.width)
+            return Frames(pixels=torch.empty(0, 3, height, width, dtype=torch.uint8), timestamps=[])
+        last = self.metadata.duration - 2 * _ROUNDING_SECONDS
+        wanted = sorted({min(second, last) + _ROUNDING_SECONDS for second in seconds})
+        pixels, starts = self._decoder.frames_at(wanted)
+        place = {second: index for index, second in enumerate(wanted)}
+        order = [place[min(second, last) + _ROUNDING_SECONDS] for second in seconds]
+        return Frames(pixels=_resized(pixels, size)[order], timestamps=[max(starts[index], 0.0) for index in order])
+
+    def _check_seconds(self, seconds: Sequence[float]) -> None:
+        duration = self.metadata.duration
+        for second in seconds:
+            if not 0 <= second <= duration + _ROUNDING_SECONDS:
+                raise ValueError(
+                    f"`seconds` holds {second}, but the video {self.uri!r} lasts from 0 to {duration:g}; "
+                    "clip the times to the video first."
+                )
+
+
+def _resized(pixels: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """Resize uint8 ``(N, 3, H, W)`` to ``(N, 3, *size)``, bilinear with antialiasing."""
+    if size is None or tuple(pixels.shape[2:]) == tuple(size):
+        return pixels
+    resized = interpolate(pixels.float(), size=size, mode="bilinear", antialias=True, align_corners=False)
+    return resized.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _check_file(uri: str) -> None:
+    path = Path(uri)
+    if not path.exists():
+        raise unreadable(uri, "the file does not exist", "Check the path, or fetch the data first.")
+    if not path.is_file():
+        raise unreadable(uri, "it is a folder, not a file", "Give the path of one video file.")
+    if path.stat().st_size == 0:
+        raise unreadable(uri, "the file is empty (0 bytes)")
+    problem = cut_off(path)
+    if problem is not None:
+        raise unreadable(uri, f"the file is truncated ({problem})")
+
+
+@dataclass(slots=True)
+class _OpenVideo:
+    """A reader and the lock that keeps two threads from decoding with it at once."""
+
+    reader: VideoReader
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+_FrameKey = tuple[str, tuple[int, int] | None, float]
+"""URI, size, second asked."""
+
+
+@dataclass(slots=True)
+class _State:
+    """What a cache holds in one process."""
+
+    pid: int = field(default_factory=os.getpid)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    videos: OrderedDict[str, _OpenVideo] = field(default_factory=OrderedDict)
+    frames: OrderedDict[_FrameKey, tuple[Tensor, float]] = field(default_factory=OrderedDict)
+    num_bytes: int = 0
+    hits: int = 0
+    misses: int = 0
+
+
+class FrameCache:
+    """Keeps decoded frames and a few open files, least recently used out first. Safe for threads and forks.
+
+    A child process starts with an empty cache: a decoder that was opened before a fork shares its file position with
+    the parent, and a lock may have been held by a thread that the child does not have.
+
+    Args:
+        max_bytes: upper limit of the kept pixels, in bytes; a frame larger than this is decoded but not kept.
+        max_open: how many files stay open.
+        backend: ``None`` takes the one that works here.
+
+    Raises:
+        ValueError: if a limit is out of range.
+    """
+
+    def __init__(self, max_bytes: int, *, max_open: int = 16, backend: BackendName | None = None) -> None:
+        if max_bytes < 0:
+            raise ValueError(f"`max_bytes` must be at least 0, got {max_bytes}.")
+        if max_open < 1:
+            raise ValueError(f"`max_open` must be at least 1, got {max_open}.")
+        self.max_bytes = max_bytes
+        self.max_open = max_open
+        self._backend = backend
+        self._own = _State()
+
+    def __repr__(self) -> str:
+        return (
+            f"FrameCache(bytes={self.num_bytes}/{self.max_bytes}, frames={len(self._state.frames)}, "
+            f"hits={self.hits}, misses={self.misses})"
+        )
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of pixels kept now."""
+        return self._state.num_bytes
+
+    @property
+    def hits(self) -> int:
+        """Frames that were served without decoding."""
+        return self._state.hits
+
+    @property
+    def misses(self) -> int:
+        """Frames that had to be decoded."""
+        return self._state.misses
+
+    def metadata(self, uri: str | Path) -> VideoMetadata:
+        """Tell what a video holds; raises ``VideoError`` as ``open_video`` does."""
+        return self._open(self._state, str(uri)).reader.metadata
+
+    def frames_at(self, uri: str | Path, seconds: Sequence[float], size: tuple[int, int] | None = None) -> Frames:
+        """Give the frame shown at each second, as ``VideoReader.frames_at`` does, decoding only what is not kept."""
+        state, uri = self._state, str(uri)
+        keys: list[_FrameKey] = [(uri, size, float(second)) for second in seconds]
+        known = self._look_up(state, keys)
+        missing = [key for key in dict.fromkeys(keys) if key not in known]
+        if missing or not keys:
+            video = self._open(state, uri)
+            with video.lock:
+                decoded = video.reader.frames_at([second for *_, second in missing], size=size)
+            if not keys:
+                return decoded
+            # A copy of each frame, so that keeping one does not keep the memory of the whole batch.
+            fresh = {
+                key: (pixels.clone(), start)
+                for key, pixels, start in zip(missing, decoded.pixels, decoded.timestamps, strict=True)
+            }
+            known |= fresh
+            self._keep(state, fresh)
+        return Frames(pixels=torch.stack([known[key][0] for key in keys]), timestamps=[known[key][1] for key in keys])
+
+    @property
+    def _state(self) -> _State:
+        # Two threads of a new child may both make a state; the loser's frames are then merely decoded again.
+        if self._own.pid != os.getpid():
+            self._own = _State()
+        return self._own
+
+    def _open(self, state: _State, uri: str) -> _OpenVideo:
+        with state.lock:
+            video = state.videos.get(uri)
+            if video is None:
+                video = state.videos[uri] = _OpenVideo(open_video(uri, backend=self._backend))
+            state.videos.move_to_end(uri)
+            while len(state.videos) > self.max_open:
+                state.videos.popitem(last=False)  # a thread that still decodes with it keeps it alive
+            return video
+
+    def _look_up(self, state: _State, keys: Sequence[_FrameKey]) -> dict[_FrameKey, tuple[Tensor, float]]:
+        with state.lock:
+            known = {key: state.frames[key] for key in keys if key in state.frames}
+            for key in known:
+                state.frames.move_to_end(key)
+            misses = len(set(keys) - known.keys())
+            state.misses += misses
+            state.hits += len(keys) - misses
+            return known
+
+    def _keep(self, state: _State, fresh: dict[_FrameKey, tuple[Tensor, float]]) -> None:
+        with state.lock:
+            for key, (pixels, start) in fresh.items():
+                if pixels.nbytes > self.max_bytes or key in state.frames:
+                    continue
+                state.frames[key] = (pixels, start)
+                state.num_bytes += pixels.nbytes
+            while state.num_bytes > self.max_bytes:
+                _, (pixels, _) = state.frames.popitem(last=False)
+                state.num_bytes -= pixels.nbytes
