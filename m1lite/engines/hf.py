@@ -1,0 +1,332 @@
+"""A transformers engine with PEFT adapters: batched sampling with a key-value cache, for machines without vLLM.
+
+Exact rather than fast: in float32 on a CPU the same call gives the same bits. The requests of one policy are drawn
+together, so a mixed batch costs one pass for each policy. See ``vllm.py`` for throughput.
+"""
+
+from __future__ import annotations
+
+import copy
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from transformers import AutoModelForCausalLM
+
+from m1lite.engines.base import EngineError, Generation
+from m1lite.engines.checks import check_policy, check_requests, check_state_dict, nonnegative_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from m1lite.engines.base import Request
+
+
+class HfEngine:
+    """Serves one base model and the adapters on it with plain transformers.
+
+    Until its first adapter a policy is the base itself, under version 0.
+
+    Args:
+        model: a name or directory for ``from_pretrained``, or a model, of which the engine takes its own copy.
+        policies: names that are served.
+        eos_token_ids: a reply ends with the first of these; ``None`` takes the model's generation config.
+        max_model_len: tokens of context, the reply included; ``None`` takes the model's ``max_position_embeddings``.
+        max_batch_tokens: bound on rows times width of one batch, which bounds the memory of the cache.
+        dtype: of the weights that are loaded by name.
+        device: where the model runs.
+
+    Raises:
+        ValueError: if no policy is named, or no end-of-sequence id is known.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | str | Path,
+        policies: Sequence[str],
+        *,
+        eos_token_ids: Sequence[int] | None = None,
+        max_model_len: int | None = None,
+        max_batch_tokens: int = 65536,
+        dtype: str = "float32",
+        device: str = "cpu",
+    ) -> None:
+        if not policies:
+            raise ValueError("`policies` is empty; name the policies that this engine serves.")
+        base: Any = copy.deepcopy(model) if isinstance(model, torch.nn.Module) else _load(model, dtype)
+        self._model: Any = base.to(device).eval().requires_grad_(False)
+        self._config = base.config
+        # PEFT renames what it wraps; the parameters themselves stay, so the plain names are noted before.
+        self._weights = dict(base.state_dict(keep_vars=True))
+        eos = base.generation_config.eos_token_id if eos_token_ids is None else list(eos_token_ids)
+        if eos is None or eos == []:
+            raise ValueError("`eos_token_ids` is not given and the model's generation config has none; pass them.")
+        self.eos_token_ids = frozenset([eos] if isinstance(eos, int) else eos)
+        self.max_model_len = base.config.max_position_embeddings if max_model_len is None else max_model_len
+        self.max_batch_tokens = max_batch_tokens
+        self._versions = dict.fromkeys(policies, 0)
+        self._adapters: dict[str, str] = {}  # policy to its name inside PEFT, where a dot would not do
+        self._slots: dict[str, dict[str, Tensor]] = {}
+        self._configs: dict[str, dict[str, Any]] = {}
+        self._num_injected = 0
+
+    def generate(self, requests: Sequence[Request]) -> list[Generation]:
+        """Draw one reply for each request, in the order given; each has a generator of its own seed.
+
+        Raises:
+            EngineError: if a policy is unknown, a prompt does not fit, or a sampling value is out of range.
+        """
+        check_requests(
+            requests, policies=self._versions, max_model_len=self.max_model_len, vocab_size=self._config.vocab_size
+        )
+        replies: dict[int, Generation] = {}
+        for policy, version in self._versions.items():
+            own = [index for index, request in enumerate(requests) if request.policy == policy]
+            if not own:
+                continue
+            with self._weights_of(policy):
+                for batch in batches(own, requests, self.max_batch_tokens):
+                    drawn = draw(
+                        self._model,
+                        [requests[index] for index in batch],
+                        eos_token_ids=self.eos_token_ids,
+                        max_model_len=self.max_model_len,
+                        version=version,
+                    )
+                    replies.update(zip(batch, drawn, strict=True))
+        return [replies[index] for index in range(len(requests))]
+
+    def _weights_of(self, policy: str) -> AbstractContextManager[None]:
+        """Make the model compute with the policy's adapter, or without any."""
+        if not isinstance(self._model, PeftModel):
+            return nullcontext()
+        if policy not in self._adapters:
+            return self._model.disable_adapter()
+        self._model.set_adapter(self._adapters[policy], inference_mode=True)
+        return nullcontext()
+
+    def load_adapter(self, policy: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any], version: int) -> None:
+        """Serve ``policy`` with a copy of these LoRA tensors from now on.
+
+        Raises:
+            EngineError: if the policy is unknown, the adapter changes the base, or a tensor has no place.
+        """
+        check_policy(policy, self._versions)
+        slots = self._slots.get(policy, {})
+        if self._configs.get(policy) != dict(config) or shapes(slots) != shapes(tensors):
+            slots = self._inject(policy, tensors, config)
+        with torch.no_grad():
+            for name, slot in slots.items():
+                slot.copy_(tensors[name])
+        self._slots[policy], self._configs[policy] = slots, dict(config)
+        self._versions[policy] = version
+
+    def _inject(self, policy: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Make room for an adapter of a new shape, then drop the old one; return its tensors by their PEFT names."""
+        lora = lora_config(config)
+        self._num_injected += 1
+        name = f"adapter{self._num_injected}"
+        with torch.random.fork_rng(devices=[]):  # PEFT draws first weights, which the tensors replace
+            if isinstance(self._model, PeftModel):
+                self._model.add_adapter(name, lora, autocast_adapter_dtype=False)
+            else:
+                self._model = get_peft_model(self._model, lora, adapter_name=name, autocast_adapter_dtype=False)
+        self._model.eval().requires_grad_(False)
+        slots = get_peft_model_state_dict(self._model, adapter_name=name)
+        wrong = sorted(set(shapes(slots).items()) ^ set(shapes(tensors).items()))
+        if wrong:
+            self._model.delete_adapter(name)
+            raise EngineError(
+                f"The adapter of policy {policy!r} does not fit its config and this base: {len(wrong)} names or shapes "
+                f"differ, as {wrong[0]}; send `get_peft_model_state_dict(model)` with the config of the same model."
+            )
+        old = self._adapters.get(policy)
+        self._adapters[policy] = name
+        if old is not None:
+            self._model.delete_adapter(old)
+        return slots
+
+    def load_base(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Copy new weights into the base; adapters stay, on the new base.
+
+        Raises:
+            EngineError: if the weights are not the whole ``state_dict()``.
+        """
+        new = dict(weights)
+        check_state_dict(new, {name: tensor.shape for name, tensor in self._weights.items()})
+        with torch.no_grad():
+            for name, tensor in new.items():
+                self._weights[name].copy_(tensor)
+        self._versions.update(dict.fromkeys(self._versions.keys() - self._adapters.keys(), version))
+
+    def versions(self) -> dict[str, int]:
+        """Policy name to the version that it is served under."""
+        return dict(self._versions)
+
+    def close(self) -> None:
+        """Free the model; the engine cannot be used afterwards."""
+        self._versions.clear()
+        self._weights.clear()
+        self._slots.clear()
+        self._model = None
+
+
+def _load(model: str | Path, dtype: str) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
+
+
+def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Names to shapes."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def lora_config(config: Mapping[str, Any]) -> LoraConfig:
+    """Rebuild a PEFT config from its ``to_dict()``, without what would change the base weights.
+
+    Raises:
+        EngineError: if the adapter was initialised by moving a part of the base into it.
+    """
+    start = config.get("init_lora_weights", True)
+    if isinstance(start, str) and start.startswith(("pissa", "olora", "corda", "loftq")):
+        raise EngineError(
+            f"`init_lora_weights` {start!r} changes the base weights, which an adapter's tensors cannot carry; "
+            "use True or 'gaussian'."
+        )
+    return LoraConfig.from_peft_type(**{**config, "init_lora_weights": True, "inference_mode": True})
+
+
+def batches(rows: Sequence[int], requests: Sequence[Request], max_batch_tokens: int) -> Iterator[list[int]]:
+    """Cut rows into batches of like length whose padded size stays under a bound (one row may exceed it).
+
+    Args:
+        rows: indices into ``requests``.
+        requests: all requests of the call.
+        max_batch_tokens: bound on rows times (longest prompt + longest reply).
+    """
+    batch: list[int] = []
+    longest_reply = 0
+    for row in sorted(rows, key=lambda row: len(requests[row].prompt_ids)):
+        reply = max(longest_reply, requests[row].sampling.max_new_tokens)
+        if batch and (len(batch) + 1) * (len(requests[row].prompt_ids) + reply) > max_batch_tokens:
+            yield batch
+            batch, reply = [], requests[row].sampling.max_new_tokens
+        batch, longest_reply = [*batch, row], reply
+    if batch:
+        yield batch
+
+
+@torch.inference_mode()
+def draw(
+    model: PreTrainedModel | PeftModel,
+    requests: Sequence[Request],
+    *,
+    eos_token_ids: frozenset[int],
+    max_model_len: int,
+    version: int,
+) -> list[Generation]:
+    """Draw one reply for each request in one left-padded batch; a finished row leaves the batch.
+
+    Args:
+        model: gives ``logits`` and takes a key-value cache.
+        requests: the rows, B of them.
+        eos_token_ids: a reply ends with the first of these.
+        max_model_len: bounds prompt and reply together.
+        version: goes into every generation.
+    """
+    device = model.device
+    ids, mask = left_padded([request.prompt_ids for request in requests])  # (B, T)
+    ids, mask = ids.to(device), mask.to(device)
+    positions = (mask.cumsum(-1) - 1).clamp_min(0)
+    room = [min(row.sampling.max_new_tokens, max_model_len - len(row.prompt_ids)) for row in requests]
+    temperature = torch.tensor([row.sampling.temperature for row in requests], device=device)
+    uniform = uniforms([row.seed for row in requests], max(room)).to(device)  # (B, max(room))
+    tokens: list[list[int]] = [[] for _ in requests]
+    logprobs: list[list[float]] = [[] for _ in requests]
+    alive = torch.arange(len(requests), device=device)
+    cache = None
+    for step in range(max(room)):
+        output = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        cache = output.past_key_values
+        chosen, chosen_logprobs = choose(output.logits[:, -1].float(), temperature[alive], uniform[alive, step])
+        going = []
+        for place, (row, token, logprob) in enumerate(
+            zip(alive.tolist(), chosen.tolist(), chosen_logprobs.tolist(), strict=True)
+        ):
+            tokens[row].append(token)
+            logprobs[row].append(logprob)
+            if token not in eos_token_ids and step + 1 < room[row]:
+                going.append(place)
+        if not going:
+            break
+        keep = torch.tensor(going, device=device)
+        if len(going) < len(alive):
+            cache.batch_select_indices(keep)
+        alive, ids, positions = alive[keep], chosen[keep, None], positions[keep, -1:] + 1
+        mask = torch.cat([mask[keep], mask.new_ones(len(going), 1)], dim=-1)
+    return [
+        Generation(
+            token_ids=tokens[row],
+            logprobs=logprobs[row],
+            policy_version=version,
+            finish_reason="stop" if tokens[row][-1] in eos_token_ids else "length",
+        )
+        for row in range(len(requests))
+    ]
+
+
+def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Make ids and mask, both long ``(B, T)``; padding holds id 0 under mask 0.
+
+    Example:
+        >>> left_padded([[5, 6], [7]])
+        (tensor([[5, 6],
+                [0, 7]]), tensor([[1, 1],
+                [0, 1]]))
+    """
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    return ids, mask
+
+
+def uniforms(seeds: Sequence[int], count: int) -> Tensor:
+    """Draw ``count`` uniform numbers in [0, 1) from each seed: float64 ``(B, count)``.
+
+    All of a row's chance is drawn here, so it depends neither on the other rows nor on when they finish.
+    """
+    generators = [torch.Generator().manual_seed(nonnegative_seed(seed)) for seed in seeds]
+    return torch.stack([torch.rand(count, generator=generator, dtype=torch.float64) for generator in generators])
+
+
+def choose(logits: Tensor, temperature: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Pick one token a row by inverting its cumulative distribution.
+
+    Args:
+        logits: float32 ``(B, V)``.
+        temperature: float ``(B,)``; 0 takes the largest logit.
+        uniform: float64 ``(B,)`` in [0, 1).
+
+    Returns:
+        Token ids, long ``(B,)``, and their log-probs after temperature (unscaled where it is 0), float32 ``(B,)``.
+    """
+    greedy = temperature == 0
+    all_logprobs = (logits / torch.where(greedy, 1.0, temperature)[:, None]).log_softmax(-1)  # (B, V)
+    cumulative = all_logprobs.double().exp().cumsum(-1)
+    threshold = uniform[:, None] * cumulative[:, -1:]
+    # side="right": a token of probability 0 has an empty interval and is never met.
+    sampled = torch.searchsorted(cumulative, threshold, side="right")[:, 0].clamp_max(logits.shape[-1] - 1)
+    tokens = torch.where(greedy, logits.argmax(-1), sampled)
+    return tokens, all_logprobs.gather(-1, tokens[:, None])[:, 0]
