@@ -1,0 +1,117 @@
+"""Questions with exact answers about a scene of the synthetic world, one function per task."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from m1lite.data.scenes import Event, SceneScript
+from m1lite.records import Answer, Sample, Span, Task
+from m1lite.toolbox.perception import OBJECTS
+
+NUM_OPTIONS = 4
+"""Options of a choice question; a blind guess is right once in four."""
+NUM_TIMES = 2
+"""Times asked of a tracking question."""
+
+_LENGTHS = ((30, "short"), (45, "medium"))
+
+
+def questions(
+    scene: SceneScript, uri: str | Path, rng: random.Random, tasks: Sequence[Task], *, per_task: int = 1
+) -> list[Sample]:
+    """Ask about a scene.
+
+    Args:
+        scene: what happens in the video.
+        uri: the video's file; its name without the ending begins the samples' ids.
+        rng: chooses the objects, the options and the times.
+        tasks: what to ask for.
+        per_task: how many questions per task, each about another object (fewer where the scene has fewer objects;
+            counting and caption are about the whole video and asked once).
+
+    Returns:
+        At least one sample per task, in the order of ``tasks``.
+
+    Raises:
+        ValueError: if ``per_task`` is below 1.
+    """
+    if per_task < 1:
+        raise ValueError(f"`per_task` must be at least 1, got {per_task}.")
+    samples = []
+    for task in tasks:
+        subjects = _subjects(scene, task)
+        for number, event in enumerate(rng.sample(subjects, k=min(per_task, len(subjects)))):
+            sample = _WRITERS[task](scene, event, rng)
+            sample.id = f"{Path(uri).stem}-{task.value}-{number}"
+            sample.video = str(uri)
+            samples.append(sample)
+    return samples
+
+
+def _subjects(scene: SceneScript, task: Task) -> Sequence[Event]:
+    """List the visits that a task may ask about."""
+    if task is Task.CHOICE:
+        return scene.events[:-1]  # the last one has no successor
+    if task in (Task.COUNTING, Task.CAPTION):
+        return scene.events[:1]  # about no object: one question
+    return scene.events
+
+
+def _sample(scene: SceneScript, task: Task, question: str, answer: Answer) -> Sample:
+    length = next((name for limit, name in _LENGTHS if scene.duration < limit), "long")
+    tags = {"source": "world", "length": length, "objects": str(len(scene.events))}
+    return Sample(id="", video="", duration=scene.duration, task=task, question=question, answer=answer, tags=tags)
+
+
+def _span(event: Event) -> tuple[Span, ...]:
+    return (Span(start=event.start, end=event.end),)
+
+
+def _grounding(scene: SceneScript, event: Event, rng: random.Random) -> Sample:
+    return _sample(scene, Task.GROUNDING, f"when {event.object}", Answer(spans=_span(event)))
+
+
+def _grounded_qa(scene: SceneScript, event: Event, rng: random.Random) -> Sample:
+    return _sample(scene, Task.GROUNDED_QA, f"where {event.object}", Answer(text=event.lane, spans=_span(event)))
+
+
+def _choice(scene: SceneScript, event: Event, rng: random.Random) -> Sample:
+    right = scene.events[scene.events.index(event) + 1].object
+    present = [other.object for other in scene.events if other.object not in (event.object, right)]
+    absent = sorted(set(OBJECTS) - {right, event.object} - set(present))
+    # Objects of the same video come first: with absent ones alone, seeing the video at all would give the answer away.
+    wrong = [*rng.sample(present, k=len(present)), *rng.sample(absent, k=NUM_OPTIONS)][: NUM_OPTIONS - 1]
+    options = [right, *wrong]
+    rng.shuffle(options)
+    sample = _sample(scene, Task.CHOICE, f"next {event.object}", Answer(text=right))
+    sample.options = tuple(options)
+    return sample
+
+
+def _counting(scene: SceneScript, event: Event, rng: random.Random) -> Sample:
+    return _sample(scene, Task.COUNTING, "count objects", Answer(number=len(scene.events)))
+
+
+def _tracking(scene: SceneScript, event: Event, rng: random.Random) -> Sample:
+    times = sorted(rng.sample(range(event.start, event.end), k=NUM_TIMES))
+    boxes = tuple(event.box_at(second) for second in times)
+    sample = _sample(scene, Task.TRACKING, f"track {event.object}", Answer(boxes=boxes))
+    sample.times = tuple(float(second) for second in times)
+    return sample
+
+
+def _caption(scene: SceneScript, event: Event, rng: random.Random) -> Sample:
+    events = tuple(visit.object for visit in scene.events)
+    return _sample(scene, Task.CAPTION, "list objects", Answer(events=events))
+
+
+_WRITERS: Mapping[Task, Callable[[SceneScript, Event, random.Random], Sample]] = {
+    Task.GROUNDING: _grounding,
+    Task.CHOICE: _choice,
+    Task.COUNTING: _counting,
+    Task.GROUNDED_QA: _grounded_qa,
+    Task.TRACKING: _tracking,
+    Task.CAPTION: _caption,
+}
