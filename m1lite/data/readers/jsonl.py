@@ -79,9 +79,7 @@ def read_jsonl(root: str | Path, split: str) -> list[Sample]:
         try:
             sample = _sample(line, f"{split}-{number}", videos)
             if sample.id in samples:
-                raise _RowError(
-                    "id", sample.id, "an id that no other row has", f"line {lines[sample.id]} has it already"
-                )
+                raise _RowError("id", sample.id, "an id of its own", f"line {lines[sample.id]} has it already")
         except _RowError as broken:
             problems.append(f"{path}:{number}: {broken}")
             continue

@@ -113,10 +113,7 @@ def test_an_absolute_path_and_another_split(root, footage):
         (GROUNDING | {"spans": [[2, 1]]}, "`spans` is [[2, 1]]; allowed: 0 <= start < end"),
         (GROUNDING | {"spans": [[1, 60]]}, "`spans` is [[1, 60]]; allowed: within the video's 4 s; clip the span"),
         (TRACKING | {"times": [0, 4.5]}, "`times` is [0, 4.5]; allowed: seconds in [0, 4)"),
-        (
-            TRACKING | {"times": "0 1"},
-            "`boxes` is [[0, 0, 10, 10], [2, 3, 32, 16.5]]; allowed: one box for each of the 0",
-        ),
+        (TRACKING | {"times": "0 1"}, "`times` is '0 1'; allowed: a list of seconds; write [10.0, 14.5]"),
         (TRACKING | {"boxes": [[0, 0, 9, 9]]}, "`boxes` is [[0, 0, 9, 9]]; allowed: one box for each of the 2 times"),
         (TRACKING | {"boxes": [[0, 0, 9], []]}, "`boxes` is [0, 0, 9]; allowed: four finite numbers"),
         (TRACKING | {"boxes": [[0, 0, 33, 9]] * 2}, "`boxes` is [0, 0, 33, 9]; allowed: pixels, left < right <= 32"),
