@@ -1,4 +1,8 @@
-"""The eight tools on classical perception, for videos of coloured shapes. None of them sees a question's answer."""
+"""The eight tools on classical perception, for videos of coloured shapes. None of them sees a question's answer.
+
+The names are those of VideoChat-M1's tool factory (arXiv:2511.19524); the arguments and the form of the results are our
+reading, because the paper gives none.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from m1lite.toolbox.arguments import Between
 from m1lite.toolbox.base import ToolContext, tool
 from m1lite.toolbox.look import sightings
 from m1lite.toolbox.wording import NOTHING, check_object, number, window
-from m1lite.video.sampling import rate_times
+from m1lite.video.sampling import clip_windows, rate_times
 
 CLIP_SECONDS = 8
 RETRIEVAL_FPS = 1.0
@@ -26,15 +26,13 @@ def video_retrieval(context: ToolContext, *, query: str, top_k: Annotated[int, B
     """
     check_object("query", query)
     times = rate_times(0.0, context.duration, RETRIEVAL_FPS)
-    frames_per_clip: dict[int, int] = {}
-    for second in sightings(context.look, context.video, times).get(query, []):
-        clip = int(second // CLIP_SECONDS)
-        frames_per_clip[clip] = frames_per_clip.get(clip, 0) + 1
-    best = sorted(frames_per_clip, key=lambda clip: (-frames_per_clip[clip], clip))[:top_k]
+    seen = sightings(context.look, context.video, times).get(query, [])
+    clips = clip_windows(context.duration, CLIP_SECONDS)
+    num_shown = {clip: sum(clip[0] <= second < clip[1] for second in seen) for clip in clips}
+    best = sorted((clip for clip in clips if num_shown[clip]), key=lambda clip: -num_shown[clip])[:top_k]
     if not best:
         return ToolResult(text=NOTHING)
-    bounds = [(clip * CLIP_SECONDS, min((clip + 1) * CLIP_SECONDS, context.duration)) for clip in best]
-    return ToolResult(text=" ".join([query, *(f"clip {number(start)} {number(end)}" for start, end in bounds)]))
+    return ToolResult(text=" ".join([query, *(f"clip {number(start)} {number(end)}" for start, end in best)]))
 
 
 @tool
