@@ -1,0 +1,100 @@
+"""Frozen base models: loading one by name or path, streaming its weights, and the hash that tells two bases apart.
+
+Adapters and agents are in ``team.py``; tiny random bases in ``tiny.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from m1lite.modules.tiny import load_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(kw_only=True, slots=True)
+class Base:
+    """A language model that several agents share, and its tokenizer."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    """Model name or directory, as an engine would load it; empty for a model that was built in memory."""
+    gradient_checkpointing: bool = False
+    """Recompute each layer in the backward pass: less memory for one more forward pass."""
+
+    def __repr__(self) -> str:
+        weights = sum(parameter.numel() for parameter in self.model.parameters())
+        return f"Base(name={self.name!r}, {type(self.model).__name__}, weights={weights})"
+
+
+def load_base(
+    name: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    attention: str = "sdpa",
+    trust_remote_code: bool = False,
+    gradient_checkpointing: bool = False,
+) -> Base:
+    """Load a causal language model and its tokenizer, frozen and in eval mode.
+
+    Args:
+        name: a directory, or a model's name on the hub such as ``"Qwen/Qwen3-8B"``.
+        revision: commit, tag or branch on the hub.
+        dtype: of the frozen weights and the compute; ``"bfloat16"`` for real models.
+        attention: transformers' name of the attention kernel.
+        trust_remote_code: run Python code that comes with the model.
+        gradient_checkpointing: recompute each layer in the backward pass.
+
+    Raises:
+        ValueError: if ``dtype`` is not a floating point type that models come in.
+    """
+    allowed = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype not in allowed:
+        raise ValueError(f"`dtype` {dtype!r} is not one of {sorted(allowed)}.")
+    common: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    model = AutoModelForCausalLM.from_pretrained(name, dtype=allowed[dtype], attn_implementation=attention, **common)
+    return Base(
+        model=model.requires_grad_(False).eval(),
+        tokenizer=load_tokenizer(name, **common),
+        name=name,
+        gradient_checkpointing=gradient_checkpointing,
+    )
+
+
+def base_tensors(model: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the base's own weights under their transformers names, tied head included, with or without adapters on it.
+
+    Args:
+        model: a transformers model, bare or inside PEFT.
+    """
+    for name, tensor in model.state_dict().items():
+        if ".lora_" not in name:
+            yield name.removeprefix("base_model.model.").replace(".base_layer.", "."), tensor
+
+
+def hash_weights(model: torch.nn.Module) -> str:
+    """Return a hash of the base's names, shapes, types and bits; adapters do not change it.
+
+    Args:
+        model: a transformers model, bare or inside PEFT.
+
+    Returns:
+        32 hexadecimal digits.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(base_tensors(model), key=lambda pair: pair[0]):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

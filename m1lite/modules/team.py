@@ -1,0 +1,305 @@
+"""The policy team: LoRA adapters of several agents on shared frozen bases, and the log-probs of what they wrote.
+
+The frozen reference of an agent is its base with the adapters off, never a second copy. Nothing here knows losses,
+optimisers or engines; loading a base is in ``bases.py``, training in ``marl.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from m1lite.modules.bases import Base, hash_weights
+from m1lite.rl.logprobs import hidden_logprobs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from m1lite.records import TokenBatch
+
+_SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+
+
+class Team(nn.Module):
+    """Agents, each a LoRA adapter on one of the shared bases.
+
+    Bases stay in eval mode and frozen whatever mode the team is in; adapters are float32 and without dropout, so that a
+    policy's log-probs are the same while sampling and while training.
+
+    Args:
+        bases: base name to base; adapters are put into its model.
+        members: agent name to base name, in the order in which agents are trained and reported.
+        rank: of every adapter.
+        alpha: adapters are scaled by ``alpha / rank``.
+        target_modules: PEFT's choice of layers; ``"all-linear"`` is every linear layer but the head.
+        seed: of the adapters' first weights; every agent draws its own from (seed, name).
+
+    Raises:
+        ValueError: if there is no agent, an agent names an unknown base or has a name that weights cannot carry, or a
+            base changes its logits after the head.
+    """
+
+    def __init__(
+        self,
+        bases: Mapping[str, Base],
+        members: Mapping[str, str],
+        *,
+        rank: int = 16,
+        alpha: float = 32,
+        target_modules: str | list[str] = "all-linear",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        _check_members(bases, members)
+        self.members = dict(members)
+        used = {name: base for name, base in bases.items() if name in members.values()}
+        self.tokenizers = {name: base.tokenizer for name, base in used.items()}
+        self._hashes: dict[str, str] = {}
+        self.models = nn.ModuleDict()
+        for name, base in used.items():
+            _check_head(name, base)
+            agents = [agent for agent, owner in members.items() if owner == name]
+            self.models[name] = _with_adapters(
+                base, agents, rank=rank, alpha=alpha, target_modules=target_modules, seed=seed
+            )
+            if base.gradient_checkpointing:
+                self._checkpoint_layers(name)
+        # PEFT leaves only the adapter that was set last trainable; an optimiser needs all of them.
+        self._require_adapter_grads()
+        self.register_state_dict_post_hook(_keep_trainable)
+        self.register_load_state_dict_post_hook(_forget_frozen)
+        self.train()
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """Names of the agents, in order."""
+        return tuple(self.members)
+
+    def adapter_parameters(self, agent: str) -> dict[str, nn.Parameter]:
+        """Return the agent's trainable parameters under PEFT's state-dict names."""
+        model = self._model_of(agent)
+        mark = f".{agent}."
+        return {
+            name.replace(mark, "."): parameter
+            for name, parameter in model.named_parameters()
+            if ".lora_" in name and mark in name
+        }
+
+    def adapter_tensors(self, agent: str) -> dict[str, Tensor]:
+        """Return copies of the agent's LoRA tensors under PEFT's state-dict names, as an engine takes them."""
+        return {name: value.detach().clone() for name, value in self.adapter_parameters(agent).items()}
+
+    def adapter_config(self, agent: str) -> dict[str, Any]:
+        """Return what an engine needs to know of the agent's adapter, under PEFT's names."""
+        config = self._model_of(agent).peft_config[agent]
+        return {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "r": config.r,
+            "lora_alpha": config.lora_alpha,
+            "lora_dropout": 0.0,
+            "bias": "none",
+            "target_modules": sorted(config.target_modules),
+        }
+
+    def logprobs(self, agent: str, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        """Score the sampled tokens under the agent's policy.
+
+        The agent's adapter stays active afterwards: run the backward pass before another agent's turn, or turn gradient
+        checkpointing on, which restores the right adapter for its recomputation by itself.
+
+        Args:
+            agent: whose adapter.
+            batch: B rows, T tokens.
+
+        Returns:
+            log-probs at ``batch.temperature``, float32 ``(B, T)`` with gradient, and entropies in nats, float32 ``(B, T)``
+            without; both 0 outside of ``loss_mask``.
+
+        Raises:
+            ValueError: if the agent is unknown, the temperature is not positive, or the loss mask is set on a first token.
+        """
+        self._activate(agent)
+        return self._score(agent, batch)
+
+    @torch.no_grad()
+    def reference_logprobs(self, agent: str, batch: TokenBatch) -> Tensor:
+        """Score the sampled tokens under the agent's base with all adapters off, as :meth:`logprobs`; without gradient."""
+        model = self._model_of(agent)
+        model.base_model.disable_adapter_layers()
+        try:
+            return self._score(agent, batch)[0]
+        finally:
+            model.base_model.enable_adapter_layers()
+            self._require_adapter_grads()
+
+    def base_hashes(self) -> dict[str, str]:
+        """Return the content hash of every base; computed once, at the first call."""
+        for name, model in self.models.items():
+            if name not in self._hashes:
+                self._hashes[name] = hash_weights(model)
+        return dict(self._hashes)
+
+    def fingerprint(self) -> str:
+        """Return a hash of all bases and adapters: equal on ranks that hold the same team."""
+        digest = hashlib.blake2b(repr(sorted(self.base_hashes().items())).encode(), digest_size=16)
+        for agent in self.agents:
+            for name, tensor in sorted(self.adapter_tensors(agent).items()):
+                digest.update(f"{agent} {name}".encode())
+                digest.update(tensor.cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def train(self, mode: bool = True) -> Team:
+        """Set the team's own mode; the bases stay in eval mode."""
+        super().train(mode)
+        for model in self.models.values():
+            model.eval()
+            for module in model.modules():
+                if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
+                    # Only this flag of the layer itself: its children, where dropout lives, stay in eval mode.
+                    module.training = mode
+        return self
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return what a checkpoint must match: the agents, their bases and the bases' hashes."""
+        return {"members": dict(self.members), "base_hashes": self.base_hashes()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Check that a checkpoint was made by this team on these bases.
+
+        Raises:
+            ValueError: if agents or bases differ; both sides are named.
+        """
+        if state["members"] != self.members:
+            raise ValueError(f"The checkpoint is of the team {state['members']}, this team is {self.members}.")
+        for name, own in self.base_hashes().items():
+            stored = state["base_hashes"][name]
+            if stored != own:
+                raise ValueError(
+                    f"The checkpoint's adapters belong to a base {name!r} with hash {stored}, but the loaded base has "
+                    f"hash {own}; load the base that the run was started from."
+                )
+
+    def _model_of(self, agent: str) -> Any:
+        if agent not in self.members:
+            raise ValueError(f"Unknown agent {agent!r}; the team is {list(self.members)}.")
+        return self.models[self.members[agent]]
+
+    def _activate(self, agent: str) -> None:
+        model = self._model_of(agent)
+        if model.base_model.active_adapters != [agent]:
+            model.base_model.set_adapter(agent)
+            self._require_adapter_grads()
+
+    def _require_adapter_grads(self) -> None:
+        for name, parameter in self.models.named_parameters():
+            parameter.requires_grad_(".lora_" in name)
+
+    def _score(self, agent: str, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        if not batch.temperature > 0:
+            raise ValueError(
+                f"`temperature` of the batch of {agent!r} is {batch.temperature}; training needs sampled tokens, so above 0."
+            )
+        mask = batch.loss_mask
+        if bool(mask[:, 0].any()):
+            raise ValueError(f"`loss_mask` of the batch of {agent!r} is true on a first token, which nothing predicts.")
+        scores = torch.zeros(2, *mask.shape, dtype=torch.float32, device=mask.device)
+        if not bool(mask.any()):
+            return scores[0], scores[1]
+        model = self._model_of(agent).get_base_model()
+        # Padding is on the right and attention causal, so real tokens never see it: no attention mask, which keeps the
+        # fast kernels. The last token predicts nothing and is left out.
+        hidden = model.base_model(input_ids=batch.input_ids[:, :-1], use_cache=False).last_hidden_state
+        found, entropy = hidden_logprobs(
+            hidden[mask[:, 1:]],  # (B, T - 1, D) -> (N, D)
+            model.get_output_embeddings().weight,
+            batch.input_ids[mask],
+            temperature=batch.temperature,
+            entropies=True,
+        )
+        assert entropy is not None
+        return scores[0].masked_scatter(mask, found), scores[1].masked_scatter(mask, entropy)
+
+    def _checkpoint_layers(self, base: str) -> None:
+        """Turn gradient checkpointing on, with a recomputation under the adapter of the forward pass."""
+        model: Any = self.models[base]
+
+        def contexts() -> tuple[Any, Any]:
+            return nullcontext(), self._activated(model.base_model.active_adapters[0])
+
+        model.get_base_model().gradient_checkpointing_enable(
+            gradient_checkpointing_kwargs={"use_reentrant": False, "context_fn": contexts}
+        )
+
+    @contextmanager
+    def _activated(self, agent: str) -> Iterator[None]:
+        before = self._model_of(agent).base_model.active_adapters[0]
+        self._activate(agent)
+        try:
+            yield
+        finally:
+            self._activate(before)
+
+
+def _check_members(bases: Mapping[str, Base], members: Mapping[str, str]) -> None:
+    if not members:
+        raise ValueError("`members` is empty; a team needs at least one agent.")
+    for agent, base in members.items():
+        if base not in bases:
+            raise ValueError(f"Agent {agent!r} names base {base!r}; there are {sorted(bases)}.")
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", agent):
+            raise ValueError(
+                f"Agent name {agent!r} may hold only letters, digits, `_` and `-`: weights are named by it."
+            )
+
+
+def _check_head(name: str, base: Base) -> None:
+    config = base.model.config
+    scaled = [key for key in _SCALED_LOGITS if getattr(config, key, None)]
+    head = base.model.get_output_embeddings()
+    if scaled or not isinstance(head, nn.Linear) or head.bias is not None:
+        raise ValueError(
+            f"Base {name!r} ({type(base.model).__name__}) does not end in a plain linear head"
+            f"{' (' + ', '.join(scaled) + ')' if scaled else ''}; its log-probs would be wrong here."
+        )
+
+
+def _with_adapters(
+    base: Base, agents: list[str], *, rank: int, alpha: float, target_modules: str | list[str], seed: int
+) -> nn.Module:
+    """Put one adapter per agent into the base's model and freeze the rest."""
+    model: Any = base.model.requires_grad_(False)
+    for agent in agents:
+        config = LoraConfig(
+            r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=target_modules, task_type="CAUSAL_LM"
+        )
+        drawn = int.from_bytes(hashlib.blake2b(f"{seed}/{agent}".encode(), digest_size=7).digest())
+        with torch.random.fork_rng(devices=[]):  # PEFT draws from the global generator
+            torch.manual_seed(drawn)
+            if agent == agents[0]:
+                model = get_peft_model(model, config, adapter_name=agent)
+            else:
+                model.add_adapter(agent, config)
+    return model
+
+
+def _keep_trainable(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    """Leave frozen weights out of the state dict."""
+    frozen = {
+        f"{prefix}{name}" for name, value in module.named_parameters(remove_duplicate=False) if not value.requires_grad
+    }
+    frozen |= {f"{prefix}{name}" for name, _ in module.named_buffers()}
+    for name in frozen & state.keys():
+        del state[name]
+
+
+def _forget_frozen(_: nn.Module, keys: Any) -> None:
+    """Do not report the weights that :func:`_keep_trainable` left out as missing."""
+    keys.missing_keys[:] = [key for key in keys.missing_keys if ".lora_" in key or key.endswith("_extra_state")]
