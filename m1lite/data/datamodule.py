@@ -7,6 +7,7 @@ from is said in ``worlds.py`` and ``readers/``.
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,10 +20,24 @@ if TYPE_CHECKING:
 
 
 class Source(Protocol):
-    """Gives the samples of a split by its name: ``read_jsonl`` with its root bound, or a world."""
+    """Where samples come from: a ``World`` of ``worlds.py``, or ``Files``."""
 
-    def __call__(self, *, split: str) -> Sequence[Sample]:
+    def split(self, name: str) -> Sequence[Sample]:
         """Return the samples of ``"train"``, ``"val"`` or ``"test"``, always in the same order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """A dataset in a folder."""
+
+    read: Callable[[str, str], Sequence[Sample]]
+    """The dataset's reader, called with the folder and the split's name; for example ``read_jsonl``."""
+    root: str
+    """The folder."""
+
+    def split(self, name: str) -> Sequence[Sample]:
+        """Read the samples of a split."""
+        return self.read(self.root, name)
 
 
 def step_indices(num_samples: int, batch_size: int, *, seed: int, step: int) -> list[int]:
@@ -146,7 +161,7 @@ class SampleDataModule(LightningDataModule):
     """Samples of a source as training and evaluation batches.
 
     Args:
-        source: called as ``source(split=...)`` with ``"train"``, ``"val"`` and ``"test"``, once for each.
+        source: asked for the splits ``"train"``, ``"val"`` and ``"test"``, once for each.
         collate: makes a batch of a list of samples.
         batch_size: samples of a training step, over all ranks.
         eval_batch_size: samples of an evaluation batch, over all ranks.
@@ -174,7 +189,7 @@ class SampleDataModule(LightningDataModule):
             ValueError: if an id stands twice in the split (results are paired by it).
         """
         if name not in self._splits:
-            samples, seen = self.source(split=name), set()
+            samples, seen = self.source.split(name), set()
             for sample in samples:
                 if sample.id in seen:
                     raise ValueError(f"The id {sample.id!r} stands twice in split {name!r}; make ids unique.")

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from m1lite.data.datamodule import SampleDataModule, StepLoader, in_order, step_indices
+from m1lite.data.datamodule import Files, SampleDataModule, StepLoader, in_order, step_indices
 from m1lite.records import Answer, Sample, Task
 
 
@@ -24,8 +24,7 @@ SPLITS = {
 }
 
 
-def source(split: str) -> list[Sample]:
-    return SPLITS[split]
+SOURCE = Files(read=lambda root, split: SPLITS[split], root="")
 
 
 class Batch:
@@ -56,7 +55,7 @@ class Recorder(LightningModule):
 
 def fit(folder, max_steps, ckpt_path=None, batch_size=3):
     module, saved = Recorder(), ModelCheckpoint(folder, filename="{step}", every_n_train_steps=1, save_top_k=-1)
-    data = SampleDataModule(source, Batch, batch_size=batch_size, seed=5)
+    data = SampleDataModule(SOURCE, Batch, batch_size=batch_size, seed=5)
     trainer = Trainer(
         accelerator="cpu", max_steps=max_steps, callbacks=[saved], logger=False,
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
@@ -135,19 +134,20 @@ def test_evaluation_takes_every_sample_once(world_size):
 def test_splits_are_read_once_and_collated():
     calls = []
 
-    def counted(split):
-        calls.append(split)
+    def counted(root, split):
+        calls.append((root, split))
         return SPLITS[split]
 
-    data = SampleDataModule(counted, Batch, batch_size=3, eval_batch_size=4)
+    data = SampleDataModule(Files(read=counted, root="clips"), Batch, batch_size=3, eval_batch_size=4)
     assert [len(batch.samples) for batch in data.val_dataloader()] == [4, 1]
     assert [len(batch.samples) for batch in data.val_dataloader()] == [4, 1]
     assert len(data.train_dataloader()) == 3
     assert [[one.id for one in batch.samples] for batch in data.test_dataloader()] == [["test-0"]]
-    assert calls == ["val", "train", "test"]
+    assert calls == [("clips", "val"), ("clips", "train"), ("clips", "test")]
 
 
 def test_repeated_id_is_refused():
-    data = SampleDataModule(lambda split: [sample("a"), sample("a")], Batch, batch_size=1)
+    twice = Files(read=lambda root, split: [sample("a"), sample("a")], root="")
+    data = SampleDataModule(twice, Batch, batch_size=1)
     with pytest.raises(ValueError, match="The id 'a' stands twice in split 'val'"):
         data.split("val")
