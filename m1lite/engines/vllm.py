@@ -1,0 +1,276 @@
+"""vLLM in the trainer's process: one engine for one base, with LoRA adapters that are handed over in memory.
+
+Requests carry token ids both ways. What vLLM would get wrong without an error is remedied here by its arguments, and in
+``_vllm_compat.py`` by patches.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+from m1lite.engines import _vllm_compat as compat
+from m1lite.engines.base import EngineError, Generation
+from m1lite.engines.checks import check_policy, check_requests, check_state_dict, nonnegative_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from m1lite.engines.base import Request
+
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""The ranks that vLLM can set aside memory for."""
+
+
+class VllmEngine:
+    """Serves one base model and LoRA adapters on it.
+
+    Until its first adapter a policy is the base itself, under version 0. Build the engine after the process group.
+
+    Args:
+        model: a name or directory.
+        policies: names that are served.
+        eos_token_ids: a reply ends with the first of these; ``None`` takes the model's generation config.
+        max_adapters: how many of the policies may carry an adapter; 0 leaves LoRA out.
+        max_lora_rank: highest rank of an adapter.
+        dtype: of weights and arithmetic.
+        max_model_len: tokens of context, the reply included.
+        kv_cache_bytes: memory for keys and values.
+        options: further arguments of ``vllm.LLM``, such as ``revision`` or ``tensor_parallel_size``.
+
+    Raises:
+        EngineError: if vLLM is missing, the process group is missing, or vLLM refuses the arguments.
+        ValueError: if no policy is named, no end-of-sequence id is known, or an option is one that this class sets.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        policies: Sequence[str],
+        *,
+        eos_token_ids: Sequence[int] | None = None,
+        max_adapters: int = 0,
+        max_lora_rank: int = 16,
+        dtype: str = "float32",
+        max_model_len: int = 1024,
+        kv_cache_bytes: int = 256 << 20,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not policies:
+            raise ValueError("`policies` is empty; name the policies that this engine serves.")
+        options = dict(options or {})
+        source: dict[str, Any] = {name: options[name] for name in ("revision", "trust_remote_code") if name in options}
+        self.eos_token_ids = frozenset(end_ids(model, source) if eos_token_ids is None else eos_token_ids)
+        if not self.eos_token_ids:
+            raise ValueError(f"`eos_token_ids` is not given and {str(model)!r} names none; pass them.")
+        self.max_model_len, self.max_adapters, self.max_lora_rank = max_model_len, max_adapters, max_lora_rank
+        self._config = AutoConfig.from_pretrained(model, **source)
+        self._llm = compat.build(self._arguments(str(model), dtype, kv_cache_bytes, options))
+        self._lock = threading.Lock()
+        self._policies = {policy: number for number, policy in enumerate(policies, start=1)}
+        self._versions = dict.fromkeys(policies, 0)
+        self._adapters: dict[str, Any] = {}  # policy to vLLM's LoRARequest
+        self._num_published = 0
+
+    def _arguments(self, model: str, dtype: str, kv_cache_bytes: int, options: dict[str, Any]) -> dict[str, Any]:
+        """Collect what ``vllm.LLM`` is built with."""
+        fixed: dict[str, Any] = {
+            "model": model,
+            "dtype": dtype,
+            "max_model_len": self.max_model_len,
+            "kv_cache_memory_bytes": kv_cache_bytes,
+            "skip_tokenizer_init": True,
+            "generation_config": "vllm",  # sampling comes from the requests alone
+            "logprobs_mode": "processed_logprobs",  # of the distribution that was sampled from
+            "enable_chunked_prefill": False,  # a chunk would rewind the request's generator, which a CPU cannot
+            "disable_log_stats": True,
+            "use_tqdm_on_load": False,
+            "mm_processor_cache_gb": 0,  # the two halves of that cache drift apart in one process
+        }
+        if self.max_adapters:
+            # One slot more than adapters: an empty last slot keeps base rows right even where index -1 means the last.
+            slots = {"max_loras": self.max_adapters + 1, "max_cpu_loras": self.max_adapters + 1}
+            fixed |= {"enable_lora": True, **slots, "max_lora_rank": lora_rank_at_least(self.max_lora_rank)}
+        free: dict[str, Any] = {"seed": 0, "max_num_batched_tokens": max(self.max_model_len, 8192)}
+        if compat.is_cpu():
+            free |= {"enforce_eager": True, "block_size": 32}
+        taken = sorted(options.keys() & fixed.keys())
+        if taken:
+            raise ValueError(f"`options` {taken} are set by `VllmEngine` itself; leave them out.")
+        arguments = fixed | free | options
+        if arguments["max_num_batched_tokens"] < self.max_model_len:
+            raise ValueError(
+                f"`max_num_batched_tokens` {arguments['max_num_batched_tokens']} is below `max_model_len` "
+                f"{self.max_model_len}; a prompt is never cut into chunks, so it must fit in one batch."
+            )
+        return arguments
+
+    def generate(self, requests: Sequence[Request]) -> list[Generation]:
+        """Draw one reply for each request, in the order given.
+
+        Raises:
+            EngineError: if a policy is unknown, a prompt does not fit, a sampling value is out of range, or vLLM fails;
+                the engine can be used afterwards.
+        """
+        vocab_size = self._config.get_text_config().vocab_size
+        check_requests(requests, policies=self._versions, max_model_len=self.max_model_len, vocab_size=vocab_size)
+        with self._lock, compat.globals_kept():
+            try:
+                outputs = self._draw(requests)
+            except BaseException as error:
+                compat.recover(self._llm)
+                if not isinstance(error, Exception):
+                    raise
+                raise EngineError(f"vLLM failed on a batch of {len(requests)} requests: {error!r}") from error
+            return [self._generation(request, output) for request, output in zip(requests, outputs, strict=True)]
+
+    def _draw(self, requests: Sequence[Request]) -> list[Any]:
+        """Run all requests to their ends and return vLLM's outputs in the same order."""
+        from vllm import SamplingParams
+        from vllm.inputs import tokens_input
+        from vllm.sampling_params import RequestOutputKind
+
+        engine = self._llm.llm_engine
+        stop = list(self.eos_token_ids)
+        # Neighbours with one adapter are multiplied as one block.
+        for row in sorted(range(len(requests)), key=lambda row: self._policies[requests[row].policy]):
+            request = requests[row]
+            params = SamplingParams(
+                temperature=request.sampling.temperature,
+                max_tokens=request.sampling.max_new_tokens,
+                seed=nonnegative_seed(request.seed),
+                stop_token_ids=stop,
+                logprobs=0,
+                flat_logprobs=True,
+                detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+                skip_clone=True,
+            )
+            prompt = tokens_input(list(request.prompt_ids))
+            engine.add_request(str(row), prompt, params, lora_request=self._adapters.get(request.policy))
+        outputs: list[Any] = [None] * len(requests)
+        while engine.has_unfinished_requests():
+            for output in engine.step():
+                outputs[int(output.request_id)] = output.outputs[0]
+        return outputs
+
+    def _generation(self, request: Request, output: Any) -> Generation:
+        ids = list(output.token_ids)
+        return Generation(
+            token_ids=ids,
+            logprobs=list(output.logprobs.logprobs),
+            policy_version=self._versions[request.policy],
+            finish_reason="stop" if ids[-1] in self.eos_token_ids else "length",
+        )
+
+    def load_adapter(self, policy: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any], version: int) -> None:
+        """Serve ``policy`` with a copy of these LoRA tensors from now on.
+
+        Raises:
+            EngineError: if the policy is unknown, there is no slot left, or vLLM cannot serve the adapter; the policy
+                then stays as it was.
+        """
+        from vllm.lora.request import LoRARequest
+
+        check_policy(policy, self._versions)
+        old = self._adapters.get(policy)
+        if old is None and len(self._adapters) >= self.max_adapters:
+            raise EngineError(
+                f"No slot for an adapter of policy {policy!r}: `max_adapters` is {self.max_adapters}, taken by "
+                f"{sorted(self._adapters)}; build the engine with more."
+            )
+        rank = max(config["r"], *(config.get("rank_pattern") or {}).values(), 0)
+        if rank > self.max_lora_rank:
+            raise EngineError(
+                f"The adapter of policy {policy!r} has rank {rank}, `max_lora_rank` is {self.max_lora_rank}; build the "
+                "engine with a higher one."
+            )
+        self._num_published += 1
+        # A path of its own for each publication: cached keys and values are looked up by it.
+        path = f"{compat.MEMORY}{id(self)}/{policy}@{version}/{self._num_published}"
+        with self._lock, compat.globals_kept():
+            compat.ADAPTERS[path] = (
+                {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()},
+                dict(config),
+            )
+            try:
+                self._llm.llm_engine.add_lora(LoRARequest(policy, self._policies[policy], path, load_inplace=True))
+            except Exception as error:
+                del compat.ADAPTERS[path]
+                raise EngineError(f"vLLM cannot serve the adapter of policy {policy!r}: {error}") from error
+            if old is not None:
+                del compat.ADAPTERS[old.lora_path]
+            self._adapters[policy] = LoRARequest(policy, self._policies[policy], path)
+            self._versions[policy] = version
+
+    def load_base(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Replace the base weights under all policies; adapters stay, on the new base.
+
+        Raises:
+            EngineError: if the weights are not the whole ``state_dict()``.
+        """
+        new = {name: tensor.detach() for name, tensor in weights}
+        check_state_dict(new, self._shapes)
+        with self._lock, compat.globals_kept():
+            compat.reload_base(self._llm, new.items())
+            self._versions.update(dict.fromkeys(self._versions.keys() - self._adapters.keys(), version))
+
+    @cached_property
+    def _shapes(self) -> dict[str, torch.Size]:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(self._config)
+        return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+    def versions(self) -> dict[str, int]:
+        """Policy name to the version that it is served under."""
+        return dict(self._versions)
+
+    def close(self) -> None:
+        """Free the model and its caches; the engine cannot be used afterwards."""
+        if self._llm is None:
+            return
+        for request in self._adapters.values():
+            del compat.ADAPTERS[request.lora_path]
+        self._versions.clear()
+        llm, self._llm = self._llm, None
+        with compat.globals_kept():
+            compat.shut_down(llm)
+
+
+def end_ids(model: str | Path, source: Mapping[str, Any]) -> list[int]:
+    """Read a model's end-of-sequence ids from its generation config, or from its config where it has none.
+
+    Args:
+        model: a name or directory.
+        source: ``revision`` and the like.
+    """
+    try:
+        ids = GenerationConfig.from_pretrained(model, **source).eos_token_id
+    except OSError:
+        ids = AutoConfig.from_pretrained(model, **source).eos_token_id
+    if ids is None:
+        return []
+    return [ids] if isinstance(ids, int) else list(ids)
+
+
+def lora_rank_at_least(rank: int) -> int:
+    """Round a rank up to one that vLLM has memory layouts for.
+
+    Raises:
+        ValueError: if it is not in [1, 512].
+
+    Example:
+        >>> lora_rank_at_least(8), lora_rank_at_least(12)
+        (8, 16)
+    """
+    for allowed in LORA_RANKS:
+        if 1 <= rank <= allowed:
+            return allowed
+    raise ValueError(f"`max_lora_rank` {rank} is not in [1, {LORA_RANKS[-1]}].")
