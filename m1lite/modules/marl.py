@@ -1,8 +1,8 @@
 """The multi-agent update: one training step turns packed trajectories into one new version of every agent.
 
 Manual optimisation. Losses are sums over tokens; per agent and optimiser step there is one all-reduce of
-[token count, sums for the log, summed gradient]. Rollouts come from ``callbacks/rollout.py``, ``callbacks/sync.py`` sends
-the weights to the engine.
+[token count, sums for the log, summed gradient]. Rollouts come from ``callbacks/rollout.py``;
+``callbacks/sync.py`` sends the weights to the engine.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class MarlModule(pl.LightningModule):
             if agent not in self.versions:
                 raise ValueError(f"The batch holds tokens of {agent!r}; the team is {list(self.versions)}.")
             lowest, current = self.versions[agent] - self.async_level, self.versions[agent]
-            if not lowest <= tokens.policy_version <= current:
+            if bool(tokens.loss_mask.any()) and not lowest <= tokens.policy_version <= current:
                 raise StaleRolloutError(
                     f"Tokens of {agent!r} were sampled under version {tokens.policy_version}, but the update accepts "
                     f"{lowest} to {current}; publish the weights after every update (`SyncCallback`)."

@@ -1,6 +1,7 @@
 """One agent's training objective: policy loss, distance to the reference, correction for stale samples.
 
-All are sums over tokens. The formulas are in ``m1lite.rl.losses``; who computes the log-probs and who divides by the count is ``marl.py``.
+All are sums over tokens. The formulas are in ``m1lite.rl.losses``;
+who computes the log-probs and who divides by the count is ``marl.py``.
 """
 
 from __future__ import annotations

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 import torch.distributed as dist
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
 
@@ -20,6 +23,29 @@ def reduce_over_ranks(values: Tensor, how: Literal["sum", "max"] = "sum") -> Ten
     if num_ranks() > 1:
         dist.all_reduce(values, op=dist.ReduceOp.SUM if how == "sum" else dist.ReduceOp.MAX)
     return values
+
+
+def mean_over_ranks(values: Mapping[str, float], weight: float) -> dict[str, float]:
+    """Average named numbers over the ranks that have them; the names may differ between ranks.
+
+    Args:
+        values: this rank's; NaN counts as missing.
+        weight: how much this rank's values count, for example the number of its episodes.
+
+    Returns:
+        The same on every rank, without names that no rank knows.
+    """
+    found: list[tuple[Mapping[str, float], float]] = [(values, weight)]
+    if num_ranks() > 1:
+        found = [({}, 0.0)] * num_ranks()
+        dist.all_gather_object(found, (dict(values), weight))
+    sums: dict[str, tuple[float, float]] = {}
+    for part, share in found:
+        for name, value in part.items():
+            if share > 0 and not math.isnan(value):
+                total, count = sums.get(name, (0.0, 0.0))
+                sums[name] = total + share * value, count + share
+    return {name: total / count for name, (total, count) in sums.items()}
 
 
 def check_world(world_size: int) -> None:

@@ -52,7 +52,7 @@ class Team(nn.Module):
         members: Mapping[str, str],
         *,
         rank: int = 16,
-        alpha: float = 32,
+        alpha: int = 32,
         target_modules: str | list[str] = "all-linear",
         seed: int = 0,
     ) -> None:
@@ -81,6 +81,12 @@ class Team(nn.Module):
     def agents(self) -> tuple[str, ...]:
         """Names of the agents, in order."""
         return tuple(self.members)
+
+    def pad_id(self, agent: str) -> int:
+        """Return the id that fills the agent's rows on the right."""
+        self._model_of(agent)
+        tokenizer = self.tokenizers[self.members[agent]]
+        return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
 
     def adapter_parameters(self, agent: str) -> dict[str, nn.Parameter]:
         """Return the agent's trainable parameters under PEFT's state-dict names."""
@@ -120,18 +126,18 @@ class Team(nn.Module):
             batch: B rows, T tokens.
 
         Returns:
-            log-probs at ``batch.temperature``, float32 ``(B, T)`` with gradient, and entropies in nats, float32 ``(B, T)``
-            without; both 0 outside of ``loss_mask``.
+            Log-probs at ``batch.temperature``, float32 ``(B, T)``, with gradient; and entropies in nats, float32
+            ``(B, T)``, without. Both are 0 outside of ``loss_mask``.
 
         Raises:
-            ValueError: if the agent is unknown, the temperature is not positive, or the loss mask is set on a first token.
+            ValueError: if the agent is unknown, the temperature is not positive, or a row's first token has a loss.
         """
         self._activate(agent)
         return self._score(agent, batch)
 
     @torch.no_grad()
     def reference_logprobs(self, agent: str, batch: TokenBatch) -> Tensor:
-        """Score the sampled tokens under the agent's base with all adapters off, as :meth:`logprobs`; without gradient."""
+        """Score the sampled tokens under the agent's base, all adapters off; as :meth:`logprobs`, without gradient."""
         model = self._model_of(agent)
         model.base_model.disable_adapter_layers()
         try:
@@ -205,7 +211,7 @@ class Team(nn.Module):
     def _score(self, agent: str, batch: TokenBatch) -> tuple[Tensor, Tensor]:
         if not batch.temperature > 0:
             raise ValueError(
-                f"`temperature` of the batch of {agent!r} is {batch.temperature}; training needs sampled tokens, so above 0."
+                f"`temperature` of {agent!r}'s batch is {batch.temperature}; only tokens sampled above 0 can train."
             )
         mask = batch.loss_mask
         if bool(mask[:, 0].any()):
@@ -255,9 +261,7 @@ def _check_members(bases: Mapping[str, Base], members: Mapping[str, str]) -> Non
         if base not in bases:
             raise ValueError(f"Agent {agent!r} names base {base!r}; there are {sorted(bases)}.")
         if not re.fullmatch(r"[A-Za-z0-9_-]+", agent):
-            raise ValueError(
-                f"Agent name {agent!r} may hold only letters, digits, `_` and `-`: weights are named by it."
-            )
+            raise ValueError(f"Agent name {agent!r} may hold only letters, digits, `_` and `-`; weights carry it.")
 
 
 def _check_head(name: str, base: Base) -> None:
@@ -272,7 +276,7 @@ def _check_head(name: str, base: Base) -> None:
 
 
 def _with_adapters(
-    base: Base, agents: list[str], *, rank: int, alpha: float, target_modules: str | list[str], seed: int
+    base: Base, agents: list[str], *, rank: int, alpha: int, target_modules: str | list[str], seed: int
 ) -> nn.Module:
     """Put one adapter per agent into the base's model and freeze the rest."""
     model: Any = base.model.requires_grad_(False)
@@ -292,11 +296,8 @@ def _with_adapters(
 
 def _keep_trainable(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
     """Leave frozen weights out of the state dict."""
-    frozen = {
-        f"{prefix}{name}" for name, value in module.named_parameters(remove_duplicate=False) if not value.requires_grad
-    }
-    frozen |= {f"{prefix}{name}" for name, _ in module.named_buffers()}
-    for name in frozen & state.keys():
+    trained = {f"{prefix}{name}" for name, parameter in module.named_parameters() if parameter.requires_grad}
+    for name in [key for key in state if key.startswith(prefix) and key not in trained | {f"{prefix}_extra_state"}]:
         del state[name]
 
 

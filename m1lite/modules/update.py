@@ -1,4 +1,4 @@
-"""One agent's rollout turned into gradients and sums, micro-batch by micro-batch. Steps and ranks are in ``marl.py``."""
+"""One agent's rollout turned into gradients and sums, micro-batch by micro-batch; ``marl.py`` steps."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class AgentUpdate:
 
     @torch.no_grad()
     def anchor(self) -> None:
-        """Score all rows before the first step: later minibatches must compare with these weights, not with their own."""
+        """Score all rows before the first step: later minibatches compare with these weights, not with their own."""
         for rows in micro_batches(self.lengths, self.micro_batch_tokens):
             part = take_rows(self.batch, rows, width=self.lengths[rows[0]])
             self._keep_reference(rows, part)
@@ -64,8 +64,8 @@ class AgentUpdate:
 
         Args:
             rows: indices into the batch; may be none.
-            anchored: the rows' log-probs at the start of the update are known. Otherwise the weights have not changed yet,
-                and the pass that is made anyway gives them.
+            anchored: the rows' log-probs at the start of the update are known. Otherwise the weights have not changed
+                yet, and the pass that is made anyway gives them.
 
         Returns:
             Sums over the rows' loss tokens by log name, and ``tokens``, their number; the same names for no rows.
