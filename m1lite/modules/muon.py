@@ -40,7 +40,8 @@ class MuonAdamW(Optimizer):
         adamw_lr: float = 4e-3,
         weight_decay: float = 0.0,
     ) -> None:
-        matrices, rest = [], []
+        matrices: list[Tensor] = []
+        rest: list[Tensor] = []
         for name, parameter in named_parameters:
             hidden = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
             (matrices if hidden else rest).append(parameter)

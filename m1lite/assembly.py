@@ -1,0 +1,99 @@
+"""Puts a team together: agents with their chats and tools, and one engine per base. No training and no configuration.
+
+What an agent is stands in agents/agent.py, what a base is in modules/bases.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from m1lite.agents.agent import Agent
+from m1lite.agents.chat import Chat
+from m1lite.engines.base import Engine, EngineGroup, Sampling
+
+if TYPE_CHECKING:
+    from m1lite.agents.plan import Spelling
+    from m1lite.modules.bases import Base
+    from m1lite.toolbox.base import Tool, Toolbox
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Member:
+    """What makes one agent differ from the others."""
+
+    base: str
+    """Name of the base it is an adapter of."""
+    tools: Sequence[str]
+    """Names of the tools it may call."""
+    role: str = ""
+    """Who it is, for the system prompt."""
+
+
+class MakeEngine(Protocol):
+    """Builds the engine of one base; a partial of ``VllmEngine`` or ``HfEngine``."""
+
+    def __call__(self, model: str, policies: Sequence[str], *, max_model_len: int) -> Engine:
+        """Build an engine that serves ``policies`` on ``model`` with contexts of ``max_model_len`` tokens."""
+
+
+def make_agents(
+    members: Mapping[str, Member],
+    bases: Mapping[str, Base],
+    toolbox: Toolbox,
+    *,
+    spelling: Callable[[Sequence[Tool]], Spelling],
+    sampling: Sampling,
+    max_context: int,
+) -> list[Agent]:
+    """Make the agents of a team, in order.
+
+    Args:
+        members: agent name to what it is.
+        bases: base name to base; its tokenizer becomes the agents' chat.
+        toolbox: has every tool that a member names.
+        spelling: makes the common spelling from all tools.
+        sampling: of every reply.
+        max_context: tokens of prompt and replies together.
+
+    Raises:
+        UnknownToolError: if a member names a tool that the toolbox lacks.
+        ValueError: if a member names an unknown base.
+    """
+    for name, member in members.items():
+        if member.base not in bases:
+            raise ValueError(f"Agent {name!r} names base {member.base!r}; there are {sorted(bases)}.")
+    chats = {name: Chat(base.tokenizer) for name, base in bases.items()}
+    words = spelling([toolbox[name] for name in toolbox.names])
+    return [
+        Agent(
+            name=name,
+            spelling=words,
+            chat=chats[member.base],
+            tools=[toolbox[tool] for tool in member.tools],
+            sampling=sampling,
+            role=member.role,
+            max_context=max_context,
+        )
+        for name, member in members.items()
+    ]
+
+
+def make_engines(
+    members: Mapping[str, Member], bases: Mapping[str, Base], make: MakeEngine, *, max_context: int
+) -> EngineGroup:
+    """Build one engine per base that has members; build it after the process group.
+
+    Args:
+        members: agent name to what it is.
+        bases: base name to base; the engine loads it by its name or directory.
+        make: builds one engine.
+        max_context: tokens of prompt and replies together.
+    """
+    engines: dict[str, Engine] = {}
+    for base in dict.fromkeys(member.base for member in members.values()):
+        policies = [name for name, member in members.items() if member.base == base]
+        engine = make(bases[base].name, policies, max_model_len=max_context)
+        engines.update(dict.fromkeys(policies, engine))
+    return EngineGroup(engines)
