@@ -1,1 +1,1 @@
-"""m1lite"""
+"""Trains teams of tool-using video agents with multi-agent reinforcement learning."""

@@ -1,7 +1,7 @@
 """The records that cross module borders: what a sample, a turn, a trajectory and a training batch are.
 
-Dataclasses and enums only, no behaviour beyond checks; this file imports nothing of m1lite. Times are seconds, spans are
-half-open ``[start, end)``, boxes are pixels of the original video.
+Dataclasses and enums only, no behaviour beyond checks; this file imports nothing of m1lite. Times are seconds, spans
+are half-open ``[start, end)``, boxes are pixels of the original video.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ class Turn:
     kind: TurnKind
     round: int
     prompt_ids: list[int]
-    """Only the ids appended since the previous turn's reply; the full prompt is the concatenation of all turns before."""
+    """Only the ids appended since the last turn's reply; the full prompt is the concatenation of all turns before."""
     reply_ids: list[int]
     """The sampled ids, with the end-of-turn token where the policy wrote one."""
     logprobs: list[float]
