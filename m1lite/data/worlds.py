@@ -66,6 +66,10 @@ class WorldSpec:
                 raise ValueError(f"`num_{split}` must be at least 0, got {self.count(split)}.")
         if self.train_per_task < 1:
             raise ValueError(f"`train_per_task` must be at least 1, got {self.train_per_task}.")
+        unknown = [str(task) for task in self.tasks if task not in list(Task)]
+        if unknown:
+            raise ValueError(f"`tasks` holds {unknown}, which do not exist; there are {' '.join(Task)}.")
+        object.__setattr__(self, "tasks", tuple(map(Task, self.tasks)))  # a configuration gives names
         if not self.tasks or len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"`tasks` must be distinct and at least one, got {[str(task) for task in self.tasks]}.")
 

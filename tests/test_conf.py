@@ -1,0 +1,66 @@
+"""Every YAML file composes, names what exists with arguments that it takes, and the defaults instantiate."""
+
+import inspect
+from pathlib import Path
+
+import hydra
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from m1lite.configuration import check, compose, conf_dir
+
+CHOICES = sorted(
+    f"{file.parent.relative_to(conf_dir()).as_posix()}={file.stem}" for file in conf_dir().glob("*/**/*.yaml")
+)
+
+
+def composed(*overrides: str) -> DictConfig:
+    return compose([*overrides, "output_dir=/tmp/unused", *(["root=/clips"] if "data=jsonl" in overrides else [])])
+
+
+def targets(node):
+    """Give every node with a ``_target_`` below a plain container, innermost first."""
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
+    for child in children:
+        yield from targets(child)
+    if isinstance(node, dict) and "_target_" in node:
+        yield node
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_target_exists_and_takes_its_arguments(choice):
+    config = composed(choice)
+    check(config)
+    nodes = list(targets(OmegaConf.to_container(config, resolve=True)))
+    assert nodes
+    for node in nodes:
+        target = hydra.utils.get_object(node["_target_"])
+        arguments = {key: value for key, value in node.items() if not key.startswith("_")}
+        bind = inspect.signature(target).bind
+        if node.get("_partial_") or any(isinstance(value, dict) for value in arguments.values()):
+            bind = inspect.signature(target).bind_partial
+        bind(*node.get("_args_", []), **arguments)
+        if node["_target_"] in ("hydra.utils.get_object", "hydra.utils.get_method", "hydra.utils.get_class"):
+            hydra.utils.get_object(node["path"])
+
+
+def test_the_defaults_instantiate(tmp_path):
+    config = compose(["debug=smoke", f"output_dir={tmp_path / 'out'}", f"cache_dir={tmp_path / 'cache'}"])
+    parts = {name: hydra.utils.instantiate(config[name]) for name in config if isinstance(config[name], DictConfig)}
+    assert [len(parts["data"].split(name)) for name in ("train", "val", "test")] == [16, 8, 8]
+    assert len(list((tmp_path / "cache").rglob("*.mp4"))) == 8
+    tools = {tool for agent in config.team.agents.values() for tool in agent.tools}
+    assert tools == set(parts["toolbox"].names)
+    model, _ = parts["team"].bases.qwen2
+    assert model.config.model_type == "qwen2"
+    assert callable(parts["rl"].advantage)
+    assert parts["trainer"].max_steps == 2
+    assert Path(parts["logger"].log_dir) == tmp_path / "out" / "tensorboard"
+
+
+def test_an_unknown_task_is_named():
+    config = compose(["world.tasks=[grounding,dancing]", "output_dir=/tmp/unused"])
+    with pytest.raises(
+        hydra.errors.InstantiationException, match=r"holds \['dancing'\], which do not exist; there are ground"
+    ):
+        hydra.utils.instantiate(config.world)
