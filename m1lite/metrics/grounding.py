@@ -23,8 +23,8 @@ class TemporalIoU(Metric):
     threshold. ``miou`` is the mean of the per-sample :meth:`score`.
 
     ``update`` takes ``prediction``, a tensor ``(N, 2)`` of starts and ends (NaN for no answer) or a sequence of N pairs
-    in which ``None`` is no answer, and ``target``, a tensor ``(N, 2)`` in the same unit. ``compute`` gives a dictionary of
-    fractions: ``miou`` and ``recall@<threshold>``; without any sample they are NaN, with a warning.
+    in which ``None`` is no answer, and ``target``, a tensor ``(N, 2)`` in the same unit. ``compute`` gives a dictionary
+    of fractions: ``miou`` and ``recall@<threshold>``; without any sample they are NaN, with a warning.
 
     Args:
         thresholds: IoU thresholds in (0, 1].

@@ -21,9 +21,9 @@ class MultipleChoiceAccuracy(Metric):
     No answer is wrong and stays in the denominator. ``accuracy`` is the mean of the per-sample :meth:`score`.
 
     ``update`` takes ``prediction``, an integer tensor ``(N,)`` (negative for no answer) or a sequence of N indices in
-    which ``None`` is no answer, and ``target``, an integer tensor ``(N,)``. ``compute`` gives a dictionary of fractions:
-    ``accuracy``, and ``answered``, the share of samples with an answer; without any sample they are NaN, with a
-    warning.
+    which ``None`` is no answer, and ``target``, an integer tensor ``(N,)``. ``compute`` gives a dictionary of
+    fractions: ``accuracy``, and ``answered``, the share of samples with an answer; without any sample they are NaN,
+    with a warning.
 
     Args:
         validate_args: refuse negative targets; costs one read-back per update.
