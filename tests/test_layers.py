@@ -14,7 +14,7 @@ RANKS = [
     ["video", "engines", "metrics", "rl"],
     ["toolbox", "agents", "data"],
     ["collaboration", "rewards", "modules"],
-    ["callbacks", "evaluation", "stages", "report"],
+    ["callbacks", "assembly", "cold_start", "evaluation", "baselines", "stages", "report"],
     ["launch", "configuration", "train", "evaluate", "ask"],
 ]
 ORDER = [part for rank in RANKS for part in rank]
