@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch.distributed as dist
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
+
+T = TypeVar("T")
 
 
 def num_ranks() -> int:
@@ -80,3 +82,27 @@ def check_same_on_ranks(what: str, fingerprint: str) -> None:
                 f"The {what} differ between rank 0 ({found[0]}) and rank {rank} ({other}); "
                 "every rank must load the same files with the same seed."
             )
+
+
+def this_rank() -> int:
+    """Return this process's rank in the default process group, 0 where there is none."""
+    return dist.get_rank() if num_ranks() > 1 else 0
+
+
+def barrier() -> None:
+    """Wait until every rank is here."""
+    if num_ranks() > 1:
+        dist.barrier()
+
+
+def gather_rows(rows: Sequence[T]) -> list[T]:
+    """Put the rows of all ranks together, rank 0's first; every rank gets the same list.
+
+    Args:
+        rows: small picklable records.
+    """
+    if num_ranks() == 1:
+        return list(rows)
+    found: list[list[T]] = [[] for _ in range(num_ranks())]
+    dist.all_gather_object(found, list(rows))
+    return [row for part in found for row in part]

@@ -173,7 +173,7 @@ class SftModule(pl.LightningModule):
 
     Args:
         model: a transformers causal language model, bare (trained in full) or with PEFT adapters.
-        optimizer: parameters to optimiser, for example ``partial(AdamW, lr=5e-3)``; its rate is the peak.
+        optimizer: named parameters to optimiser, for example ``partial(AdamW, lr=5e-3)``; its rates are the peaks.
         seconds: wall time of the budget, validation included; None for no limit.
         steps: optimiser steps of the budget; None for no limit.
         warmup: share of the budget over which the rate rises, in [0, 1).
@@ -187,7 +187,7 @@ class SftModule(pl.LightningModule):
         self,
         model: nn.Module,
         *,
-        optimizer: Callable[[Iterable[Tensor]], Optimizer],
+        optimizer: Callable[[Iterable[tuple[str, Tensor]]], Optimizer],
         seconds: float | None = None,
         steps: int | None = None,
         warmup: float = 0.05,
@@ -225,7 +225,7 @@ class SftModule(pl.LightningModule):
 
     @override
     def configure_optimizers(self) -> Any:
-        trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        trainable = [(name, value) for name, value in self.model.named_parameters() if value.requires_grad]
         optimizer = self._make_optimizer(trainable)
 
         def factor(_: int) -> float:
