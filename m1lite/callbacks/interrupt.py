@@ -25,7 +25,7 @@ class InterruptCallback(pl.Callback):
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        files = [callback for callback in trainer.callbacks if isinstance(callback, ModelCheckpoint)]
+        files = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
         paths = [path for file in files for path in (file.last_model_path, file.best_model_path) if path]
         what = "Interrupted" if isinstance(exception, KeyboardInterrupt) else f"Stopped by {type(exception).__name__}"
         where = f"the last checkpoint is {paths[0]}" if paths else "no checkpoint has been written yet"

@@ -41,8 +41,8 @@ class Play(Protocol):
 class RolloutCallback(pl.Callback):
     """Fills a batch's tokens before every training step, and plays the validation questions.
 
-    The seed of a rollout is derived from (seed, step), those of its episodes and topologies from it and the sample's id,
-    so a resumed run plays the same episodes.
+    The seed of a rollout is derived from (seed, step), those of its episodes and topologies from it and the sample's
+    id, so a resumed run plays the same episodes.
 
     Args:
         agents: the team, in its order.

@@ -10,7 +10,7 @@ import torch
 from m1lite.records import TokenBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from m1lite.records import Episode, Sample
 
@@ -19,7 +19,7 @@ class RolloutBatch:
     """The samples of one training step and, once they were rolled out, the tokens to learn from.
 
     A plain class: Lightning copies dataclasses and refuses frozen ones, while a callback has to fill this very object.
-    It iterates over its samples.
+    Not iterable either: Lightning would take a list of batches for a list of loaders.
 
     Args:
         samples: this rank's questions, as the loader's collate function gets them.
@@ -39,12 +39,6 @@ class RolloutBatch:
         if self.tokens is not None:
             self.tokens = {agent: _moved(tokens, device, **kwargs) for agent, tokens in self.tokens.items()}
         return self
-
-    def __iter__(self) -> Iterator[Sample]:
-        return iter(self.samples)
-
-    def __len__(self) -> int:
-        return len(self.samples)
 
     def __repr__(self) -> str:
         return f"RolloutBatch(samples={len(self.samples)}, episodes={len(self.episodes)}, tokens={self.tokens})"
