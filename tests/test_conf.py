@@ -54,6 +54,7 @@ def test_the_defaults_instantiate(tmp_path):
     model, _ = parts["team"].bases.qwen2
     assert model.config.model_type == "qwen2"
     assert callable(parts["rl"].advantage)
+    assert parts["rewards"].keywords["terms"].keys() == {"result", "format", "collaboration"}
     assert parts["trainer"].max_steps == 2
     assert Path(parts["logger"].log_dir) == tmp_path / "out" / "tensorboard"
 
