@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from m1lite.engines.base import EngineError
+from m1lite.engines.lora_product import add_products, rows_by_slot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,9 +33,6 @@ MEMORY = "mem://"
 
 ADAPTERS: dict[str, tuple[dict[str, Tensor], dict[str, Any]]] = {}
 """LoRA path to PEFT tensors and config; vLLM reads from here whenever it needs the adapter again."""
-
-Rows = slice | torch.Tensor
-"""Rows of a batch that share an adapter: a slice where they are neighbours, else their numbers, long ``(N,)``."""
 
 
 @functools.cache
@@ -54,8 +52,7 @@ def load() -> Any:
     if os.environ.get("VLLM_CPU_KVCACHE_SPACE") == "":
         del os.environ["VLLM_CPU_KVCACHE_SPACE"]  # vLLM reads the empty value as a broken number
     try:
-        with globals_kept(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of torch, about names that vLLM looks up
+        with globals_kept(), quiet():
             import vllm
     except ModuleNotFoundError as error:
         if error.name != "vllm":
@@ -105,6 +102,15 @@ def globals_kept() -> Iterator[None]:
             os.environ.pop("LD_PRELOAD", None)
         else:
             os.environ["LD_PRELOAD"] = preload
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out torch's warnings about deprecated names that vLLM merely looks up."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 def _patch() -> None:
@@ -193,20 +199,40 @@ GROUPS = Groups()
 # ---- one engine ----------------------------------------------------------------------------------
 
 
-def build(arguments: Mapping[str, Any]) -> Any:
+def build(arguments: Mapping[str, Any], architectures: Sequence[str] = ()) -> Any:
     """Build a ``vllm.LLM`` in this process.
 
+    Args:
+        arguments: of ``vllm.LLM``.
+        architectures: class names of the model, as its config lists them.
+
     Raises:
-        EngineError: if the process group is missing.
+        EngineError: if the process group is missing, or vLLM refuses the model or the arguments.
     """
     vllm = load()
     GROUPS.enter()
     try:
-        with globals_kept():
+        with globals_kept(), quiet():
+            if is_cpu():
+                _register(architectures)
             return vllm.LLM(**arguments)
-    except BaseException:
+    except BaseException as error:
         GROUPS.leave()
-        raise
+        if not isinstance(error, Exception):
+            raise
+        raise EngineError(f"vLLM did not start with {arguments.get('model')!r}: {error}") from error
+
+
+def _register(architectures: Sequence[str]) -> None:
+    """Import model classes here; vLLM would start a second Python for each that it has not met on this machine (20 s).
+
+    It does so to keep CUDA out of a process that forks, which is no concern on a CPU.
+    """
+    from vllm import ModelRegistry
+
+    for name in architectures:
+        if name in ModelRegistry.models:
+            ModelRegistry.register_model(name, ModelRegistry.models[name].load_model_cls())
 
 
 def shut_down(llm: Any) -> None:
@@ -307,64 +333,6 @@ def _patch_cpu_lora() -> None:
     wrapper.add_lora_linear = _add_lora_linear
     wrapper.add_lora_logits = _add_lora_logits
     wrapper.add_lora_embedding = _add_lora_embedding
-
-
-def rows_by_slot(slots: Tensor) -> list[tuple[int, Rows]]:
-    """Group the rows of a batch by adapter slot.
-
-    Args:
-        slots: long ``(N,)``, -1 where the row is the plain base.
-
-    Example:
-        >>> rows_by_slot(torch.tensor([2, 2, -1, 0, 0]))
-        [(0, slice(3, 5, None)), (2, slice(0, 2, None))]
-        >>> rows_by_slot(torch.tensor([1, -1, 1]))
-        [(1, tensor([0, 2]))]
-    """
-    groups: list[tuple[int, Rows]] = []
-    for slot in torch.unique(slots).tolist():
-        if slot < 0:
-            continue
-        rows = (slots == slot).nonzero()[:, 0]
-        first, last = int(rows[0]), int(rows[-1])
-        groups.append((slot, slice(first, last + 1) if last - first + 1 == len(rows) else rows))
-    return groups
-
-
-def add_products(
-    y: Tensor,
-    x: Tensor,
-    a_stacks: Sequence[Tensor],
-    b_stacks: Sequence[Tensor],
-    *,
-    groups: Sequence[tuple[int, Rows]],
-    sizes: Sequence[int],
-    scale: float,
-) -> None:
-    """Add ``scale * x A^T B^T`` of every row's adapter to ``y`` in place.
-
-    Args:
-        y: ``(N, sum(sizes))`` at least.
-        x: ``(N, in)``.
-        a_stacks: for each of the fused parts ``(slots, 1, rank, in)``.
-        b_stacks: for each of the fused parts ``(slots, 1, size, rank)``.
-        groups: as :func:`rows_by_slot` gives them.
-        sizes: columns of each part.
-        scale: usually 1, since vLLM has already multiplied it into B.
-    """
-    for slot, rows in groups:
-        part = x[rows].to(y.dtype)
-        start = 0
-        for a_stack, b_stack, size in zip(a_stacks, b_stacks, sizes, strict=True):
-            a, b = a_stack[slot].flatten(0, -2).to(y.dtype), b_stack[slot].flatten(0, -2).to(y.dtype)
-            target, inner = y[:, start : start + size], part @ a.t()
-            if scale != 1:
-                inner *= scale
-            if isinstance(rows, slice):
-                target[rows].addmm_(inner, b[:size].t())
-            else:
-                target.index_add_(0, rows, inner @ b[:size].t())
-            start += size
 
 
 def _add_lora_linear(

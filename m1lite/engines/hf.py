@@ -141,7 +141,7 @@ class HfEngine:
         slots = get_peft_model_state_dict(self._model, adapter_name=name)
         wrong = sorted(set(shapes(slots).items()) ^ set(shapes(tensors).items()))
         if wrong:
-            self._model.delete_adapter(name)
+            self._drop(name)
             raise EngineError(
                 f"The adapter of policy {policy!r} does not fit its config and this base: {len(wrong)} names or shapes "
                 f"differ, as {wrong[0]}; send `get_peft_model_state_dict(model)` with the config of the same model."
@@ -149,8 +149,16 @@ class HfEngine:
         old = self._adapters.get(policy)
         self._adapters[policy] = name
         if old is not None:
-            self._model.delete_adapter(old)
+            self._drop(old)
         return slots
+
+    def _drop(self, name: str) -> None:
+        rest = [other for other in self._model.peft_config if other != name]
+        if not rest:
+            self._model = self._model.unload()
+            return
+        self._model.set_adapter(rest[0], inference_mode=True)
+        self._model.delete_adapter(name)
 
     def load_base(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Copy new weights into the base; adapters stay, on the new base.

@@ -38,7 +38,7 @@ class VllmEngine:
         model: a name or directory.
         policies: names that are served.
         eos_token_ids: a reply ends with the first of these; ``None`` takes the model's generation config.
-        max_adapters: how many of the policies may carry an adapter; 0 leaves LoRA out.
+        max_adapters: how many of the policies may carry an adapter; ``None`` is all of them, 0 leaves LoRA out.
         max_lora_rank: highest rank of an adapter.
         dtype: of weights and arithmetic.
         max_model_len: tokens of context, the reply included.
@@ -56,7 +56,7 @@ class VllmEngine:
         policies: Sequence[str],
         *,
         eos_token_ids: Sequence[int] | None = None,
-        max_adapters: int = 0,
+        max_adapters: int | None = None,
         max_lora_rank: int = 16,
         dtype: str = "float32",
         max_model_len: int = 1024,
@@ -70,9 +70,12 @@ class VllmEngine:
         self.eos_token_ids = frozenset(end_ids(model, source) if eos_token_ids is None else eos_token_ids)
         if not self.eos_token_ids:
             raise ValueError(f"`eos_token_ids` is not given and {str(model)!r} names none; pass them.")
-        self.max_model_len, self.max_adapters, self.max_lora_rank = max_model_len, max_adapters, max_lora_rank
+        self.max_model_len, self.max_lora_rank = max_model_len, max_lora_rank
+        self.max_adapters = len(policies) if max_adapters is None else max_adapters
         self._config = AutoConfig.from_pretrained(model, **source)
-        self._llm = compat.build(self._arguments(str(model), dtype, kv_cache_bytes, options))
+        self._llm = compat.build(
+            self._arguments(str(model), dtype, kv_cache_bytes, options), self._config.architectures or ()
+        )
         self._lock = threading.Lock()
         self._policies = {policy: number for number, policy in enumerate(policies, start=1)}
         self._versions = dict.fromkeys(policies, 0)

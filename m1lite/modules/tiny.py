@@ -13,13 +13,13 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen3Config
 
+from m1lite.toolbox.perception import COLOURS, LANES, SHAPES
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
-SHAPES = ("square", "circle", "triangle", "diamond")
 OBJECTS = tuple(f"{colour}-{shape}" for colour in COLOURS for shape in SHAPES)
 NUMBERS = tuple(str(number) for number in range(65))
 """Seconds of the longest video and pixels of the frame, both inclusive."""
@@ -29,7 +29,7 @@ TOOLS = (
 )
 GRAMMAR = (
     *("answer", "keep", "?", "revise", "none", "me", ":", "=", "|", ";", "t", "clip", "box", "seen", "objects"),
-    *("left", "middle", "right", "video", "next", "when", "where", "count", "track", "list"),
+    *(*LANES, "video", "next", "when", "where", "count", "track", "list"),
     *("tools", "error", "invalid"),
 )
 AGENTS = ("ada", "bea", "cyd", "dov")
