@@ -14,11 +14,11 @@ RANKS = [
     ["video", "engines", "metrics", "rl"],
     ["toolbox", "agents", "data"],
     ["collaboration", "rewards", "modules"],
-    ["callbacks", "assembly", "cold_start", "evaluation", "baselines", "stages", "report"],
-    ["launch", "configuration", "train", "evaluate", "ask"],
+    ["callbacks", "assembly", "cold_start", "evaluation", "baselines", "report", "stages"],
+    ["launch", "configuration", "build", "train", "evaluate", "ask"],
 ]
 ORDER = [part for rank in RANKS for part in rank]
-ENTRIES = {"configuration.py", "train.py", "evaluate.py", "ask.py"}
+ENTRIES = {"configuration.py", "build.py", "train.py", "evaluate.py", "ask.py"}
 ONLY_IN = {
     "vllm": {"engines/vllm.py", "engines/_vllm_compat.py"},
     "hydra": ENTRIES,
