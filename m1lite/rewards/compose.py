@@ -48,13 +48,24 @@ def scale_by_score(sample: Sample, episode: Episode, trajectory: Trajectory) -> 
     return score_answer(sample, trajectory.answer)
 
 
-@dataclass(kw_only=True, slots=True, frozen=True)
 class WeightedTerm:
-    """A term, how much it counts, and when."""
+    """A term, how much it counts, and when.
 
-    term: RewardTerm
-    weight: float = 1.0
-    gate: Gate = always
+    A plain class: configuration libraries take a dataclass inside a mapping for a schema and rebuild it.
+
+    Args:
+        term: what is rewarded.
+        weight: factor of the term in the sum.
+        gate: how much of it is paid in one episode.
+    """
+
+    def __init__(self, *, term: RewardTerm, weight: float = 1.0, gate: Gate = always) -> None:
+        self.term = term
+        self.weight = weight
+        self.gate = gate
+
+    def __repr__(self) -> str:
+        return f"WeightedTerm({self.weight} * {self.term})"
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -87,6 +98,7 @@ def compose(episodes: Sequence[Episode], *, terms: Mapping[str, WeightedTerm]) -
     """
     if not terms:
         raise ValueError("`terms` is empty; a reward needs at least one named term.")
+    terms = dict(terms.items())
     pairs = [(episode.sample, trajectory) for episode in episodes for trajectory in episode.trajectories.values()]
     # Scored together here, so that the terms find the scores of single answers remembered.
     score_answers([sample for sample, _ in pairs], [trajectory.answer for _, trajectory in pairs])

@@ -1,6 +1,8 @@
 """Weights, gates, missing values and the log, by hand."""
 
 import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from m1lite.records import Answer
 from m1lite.rewards.compose import (
@@ -73,6 +75,25 @@ def test_stats_leave_out_and_count_missing_values():
         "ada/rewards/judge/failed": 1.0,
         "bea/rewards/judge/failed": 3.0,
     }
+
+
+@pytest.mark.parametrize("convert", ["none", "all"])
+def test_a_configuration_gives_the_same_reward(table, convert):
+    package = "m1lite.rewards"
+    result = {"_target_": f"{package}.terms.Result", "correct": 3.0}
+    judge = {"_target_": f"{package}.judge.RuleJudge", "suits": {"choice": ["grounding_tool"]}}
+    collaboration = {"_target_": f"{package}.terms.Collaboration", "judge": judge}
+    gate = {"_target_": f"{package}.compose.if_correct", "_partial_": True, "threshold": 0.9}
+    terms = {
+        "result": {"_target_": f"{package}.compose.WeightedTerm", "term": result},
+        "judge": {"_target_": f"{package}.compose.WeightedTerm", "term": collaboration, "weight": 0.5, "gate": gate},
+    }
+    config = {"_target_": f"{package}.compose.compose", "_partial_": True, "_convert_": convert, "terms": terms}
+    table.episode.trajectories["ada"].answer = Answer(text="blue-circle")
+    table.call("ada", 1, "grounding_tool", event="red-square").call("bea", 1, "grounding_tool", event="red-square")
+    (found,) = instantiate(OmegaConf.create(config))([table.episode])
+    assert found["ada"] == Breakdown(total=3.5, terms={"result": 3.0, "judge": 1.0})
+    assert found["bea"] == Breakdown(total=-1.0, terms={"result": -1.0, "judge": 1.0})
 
 
 def test_errors_name_the_term_and_the_value(table):
