@@ -33,30 +33,57 @@ class Blind:
     guess: Guess
 
 
-def fit_blind(train: Sequence[Sample], val: Sequence[Sample], score: Score) -> dict[Task, Blind]:
-    """Fit every task's blind guessers on one split and keep the one that scores best on another.
+@dataclass(kw_only=True, slots=True, frozen=True)
+class BlindResult:
+    """The best blind guesser of one task."""
+
+    task: str
+    name: str
+    validation: float
+    """Mean score ``2 m - 1`` on the validation split, by which it was chosen."""
+    scores: dict[str, float]
+    """Score of each test question, by sample id."""
+
+
+def blind_result(
+    task: Task, train: Sequence[Sample], val: Sequence[Sample], test: Sequence[Sample], score: Score
+) -> BlindResult | None:
+    """Fit a task's blind guessers on one split, keep the one that scores best on another, and score it on a third.
 
     Args:
+        task: of the questions.
         train: fits the constants and priors.
         val: chooses.
+        test: is scored.
         score: scores answers in [0, 1].
 
     Returns:
-        The best guesser of every task that has samples in both splits.
+        The result, or ``None`` where a split has no question of the task.
     """
-    best: dict[Task, Blind] = {}
-    for task in Task:
-        seen = [sample for sample in train if sample.task is task]
-        held = [sample for sample in val if sample.task is task]
-        if seen and held:
-            guessers = _FITS[task](seen, score)
-            best[task] = max(guessers, key=lambda blind: mean_score(held, blind.guess, score))
-    return best
+    seen, held, asked = ([sample for sample in split if sample.task is task] for split in (train, val, test))
+    if not (seen and held and asked):
+        return None
+    best = max(_FITS[task](seen, score), key=lambda blind: mean_score(held, blind.guess, score))
+    values = score(asked, [best.guess(sample) for sample in asked])
+    return BlindResult(
+        task=str(task),
+        name=best.name,
+        validation=2 * mean_score(held, best.guess, score) - 1,
+        scores={sample.id: 2 * m - 1 for sample, m in zip(asked, values, strict=True)},
+    )
 
 
 def mean_score(samples: Sequence[Sample], guess: Guess, score: Score) -> float:
     """Average the score of a guesser."""
     return sum(score(samples, [guess(sample) for sample in samples])) / len(samples)
+
+
+def task_means(samples: Sequence[Sample], values: Sequence[float]) -> dict[str, float]:
+    """Average ``2 m - 1`` per task, from one m in [0, 1] per sample."""
+    parts: dict[str, list[float]] = {}
+    for sample, m in zip(samples, values, strict=True):
+        parts.setdefault(str(sample.task), []).append(2 * m - 1)
+    return {task: sum(part) / len(part) for task, part in parts.items()}
 
 
 def _best_span(samples: Sequence[Sample], score: Score) -> Callable[[float], Span]:

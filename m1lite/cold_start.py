@@ -139,6 +139,7 @@ class ColdStart:
 
     Args:
         lessons: what the training rows are made of.
+        questions: split to its questions, which may be more than reinforcement learning asks.
         optimizer: a module's named parameters to optimiser, for example ``partial(MuonAdamW, lr=1e-2)``; or one such
             function per base.
         seconds: wall time for each base.
@@ -151,6 +152,7 @@ class ColdStart:
     def __init__(
         self,
         lessons: Lessons,
+        questions: Callable[[str], Sequence[Sample]],
         *,
         optimizer: Callable[[Iterable[tuple[str, Tensor]]], Optimizer]
         | Mapping[str, Callable[[Iterable[tuple[str, Tensor]]], Optimizer]],
@@ -161,6 +163,7 @@ class ColdStart:
         seed: int = 0,
     ) -> None:
         self.lessons = lessons
+        self.questions = questions
         self.optimizer = optimizer
         self.seconds = seconds
         self.batch_size = batch_size
@@ -176,8 +179,9 @@ class ColdStart:
         validation: Sequence[Row],
         directory: Path,
         *,
-        callbacks: Callable[[str], list[pl.Callback]],
-        logger: Any,
+        seconds: float | None = None,
+        logger: Any = False,
+        show_progress: bool = False,
     ) -> dict[str, list[dict[str, float]]]:
         """Train this rank's bases, then load those of the others.
 
@@ -187,8 +191,9 @@ class ColdStart:
             rows: of all agents; a base learns from those of its own agents.
             validation: likewise.
             directory: the bases are saved under it, one folder each.
-            callbacks: base name to callbacks, such as a progress bar.
+            seconds: wall time for each base; None takes the cold start's own.
             logger: Lightning's logger, or False.
+            show_progress: show a progress bar.
 
         Returns:
             Base name to its validation scores in order of time.
@@ -201,8 +206,9 @@ class ColdStart:
                 self.optimizer[name] if isinstance(self.optimizer, Mapping) else self.optimizer,
                 [row for row in rows if row.agent in agents],
                 [row for row in validation if row.agent in agents],
-                callbacks=callbacks(name),
+                seconds=seconds or self.seconds,
                 logger=logger,
+                show_progress=show_progress,
             )
             bases[name].model.save_pretrained(directory / name)
             bases[name].tokenizer.save_pretrained(directory / name)
@@ -219,21 +225,23 @@ class ColdStart:
         rows: Sequence[Row],
         validation: Sequence[Row],
         *,
-        callbacks: list[pl.Callback],
+        seconds: float,
         logger: Any,
+        show_progress: bool,
     ) -> list[dict[str, float]]:
         pad_id = base.tokenizer.pad_token_id
         curve = _Curve()
-        module = SftModule(base.model.requires_grad_(True).train(), optimizer=optimizer, seconds=self.seconds)
+        module = SftModule(base.model.requires_grad_(True).train(), optimizer=optimizer, seconds=seconds)
         trainer = pl.Trainer(
             strategy=SingleDeviceStrategy(device=str(base.model.device)),
             max_epochs=-1,
-            callbacks=[*callbacks, curve],
+            callbacks=[curve],
             logger=logger,
             enable_checkpointing=False,
             enable_model_summary=False,
+            enable_progress_bar=show_progress,
             num_sanity_val_steps=0,
-            val_check_interval=timedelta(seconds=self.seconds / self.num_validations),
+            val_check_interval=timedelta(seconds=seconds / self.num_validations),
             check_val_every_n_epoch=None,
             log_every_n_steps=20,
         )

@@ -103,6 +103,36 @@ def compose(overrides: Sequence[str], *, config_name: str = "train", folder: Pat
         raise ConfigError(_explain(error, overrides, config_name, folder)) from error
 
 
+def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """Give the configuration of the run that ``resume`` names, changed by the command line's values.
+
+    Args:
+        config: composed; returned as it is where ``resume`` is null.
+        overrides: the command line, without sweeps.
+
+    Raises:
+        ConfigError: if the folder holds no run, or the command line chooses another group than the run's.
+    """
+    if config.get("resume") is None:
+        return config
+    file = Path(config.resume) / "config.yaml"
+    if not file.is_file():
+        raise ConfigError(f"`resume={config.resume}` holds no config.yaml; name the folder of a run, under outputs/.")
+    found = OmegaConf.load(file)
+    assert isinstance(found, DictConfig)
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        key = override.get_key_element()
+        if key == "resume" or key.startswith("hydra"):
+            continue
+        if isinstance(OmegaConf.select(found, key), DictConfig) or key in ("experiment", "debug"):
+            raise ConfigError(
+                f"`{override.input_line}` cannot change a resumed run; change single values only."
+            )
+        OmegaConf.update(found, key, override.value())
+    found.output_dir = str(Path(config.resume).resolve())
+    return found
+
+
 def first_of_sweeps(overrides: Sequence[str]) -> list[str]:
     """Replace every sweep of a multirun (``seed=1,2``) by its first value.
 

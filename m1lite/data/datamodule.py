@@ -157,6 +157,19 @@ def in_order(samples: Sequence[Sample], batch_size: int, *, rank: int = 0, world
     return [list(samples[start : start + batch_size][rank::world_size]) for start in starts]
 
 
+class EvaluationLoader:
+    """Evaluation batches in a fixed order. A class of its own: Lightning takes a plain list for several loaders."""
+
+    def __init__(self, batches: Sequence[Any]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.batches)
+
+
 class SampleDataModule(LightningDataModule):
     """Samples of a source as training and evaluation batches.
 
@@ -201,17 +214,17 @@ class SampleDataModule(LightningDataModule):
         """Return the loader of the training split, this rank's share of every step."""
         return StepLoader(self.split("train"), self.batch_size, self.collate, seed=self.seed, **self._ranks())
 
-    def val_dataloader(self) -> list[Any]:
+    def val_dataloader(self) -> EvaluationLoader:
         """Return the batches of the validation split, this rank's share."""
         return self._evaluation("val")
 
-    def test_dataloader(self) -> list[Any]:
+    def test_dataloader(self) -> EvaluationLoader:
         """Return the batches of the test split, this rank's share."""
         return self._evaluation("test")
 
-    def _evaluation(self, name: str) -> list[Any]:
+    def _evaluation(self, name: str) -> EvaluationLoader:
         batches = in_order(self.split(name), self.eval_batch_size, **self._ranks())
-        return [self.collate(batch) for batch in batches]
+        return EvaluationLoader([self.collate(batch) for batch in batches])
 
     def _ranks(self) -> dict[str, int]:
         if self.trainer is None:

@@ -120,6 +120,15 @@ class World:
             samples += questions(scene, self.video(name, index), rng, self.spec.tasks, per_task=per_task)
         return samples
 
+    def every_question(self, name: Split) -> list[Sample]:
+        """Make all questions that the videos of a split allow: one per task and object."""
+        samples = []
+        for index in range(self.spec.count(name)):
+            rng = random.Random(f"every question {self.spec.seed} {name} {index}")
+            scene, video = self.spec.scene(name, index), self.video(name, index)
+            samples += questions(scene, video, rng, self.spec.tasks, per_task=self.spec.scenes.max_objects)
+        return samples
+
 
 def build_world(
     spec: WorldSpec,

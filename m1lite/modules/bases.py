@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from transformers import AutoModelForCausalLM
 
-from m1lite.modules.tiny import load_tokenizer
+from m1lite.modules.ranks import barrier, this_rank
+from m1lite.modules.tiny import load_tokenizer, save_tiny_base
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,3 +100,26 @@ def hash_weights(model: torch.nn.Module) -> str:
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def stored_tiny_base(
+    directory: str,
+    architecture: Literal["qwen3", "qwen2"],
+    *,
+    hidden_size: int = 128,
+    num_layers: int = 2,
+    seed: int = 0,
+) -> Base:
+    """Make a tiny base of random weights on disk, where an engine can load it too; rank 0 writes, every rank loads.
+
+    Args:
+        directory: where it lies; what lies there already is taken as it is.
+        architecture: as in ``tiny_base``.
+        hidden_size: as in ``tiny_base``.
+        num_layers: as in ``tiny_base``.
+        seed: as in ``tiny_base``.
+    """
+    if this_rank() == 0 and not (Path(directory) / "config.json").is_file():
+        save_tiny_base(directory, architecture, hidden_size=hidden_size, num_layers=num_layers, seed=seed)
+    barrier()
+    return load_base(directory)

@@ -1,0 +1,86 @@
+"""The figures of ``metrics.json``: every evaluation's scores and the differences between them, from plain verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from m1lite.evaluation import agent_scores, best_agent, gain, summary, team_scores
+from m1lite.metrics.bootstrap import holm
+
+if TYPE_CHECKING:
+    from m1lite.baselines import BlindResult
+    from m1lite.evaluation import Verdict
+
+OTHER_VIDEO = "trained team, another video's results"
+_PAIRS = {
+    "sft_minus_untrained": ("sft", "untrained"),
+    "marl_minus_sft": ("marl", "sft"),
+    "marl_minus_sft_greedy": ("marl_greedy", "sft_greedy"),
+    "marl_minus_more_sft": ("marl", "more_sft"),
+}
+
+
+def compile_metrics(
+    verdicts: Mapping[str, Sequence[Verdict]], blind: Sequence[BlindResult], *, num_draws: int = 10_000
+) -> dict[str, Any]:
+    """Put the figures of a run together.
+
+    Args:
+        verdicts: evaluation name to its verdicts; comparisons whose evaluations are missing are left out.
+        blind: the best constant guesser of every task.
+        num_draws: of the bootstrap over videos.
+
+    Returns:
+        ``stages``, ``gains`` and ``blind``, ready for JSON.
+    """
+    gains: dict[str, Any] = {}
+    for name, (first, second) in _PAIRS.items():
+        if first in verdicts and second in verdicts:
+            pairs = _shared(verdicts[second], verdicts[first])
+            gains[name] = gain(team_scores(verdicts[first]), team_scores(pairs), pairs, num_draws=num_draws)
+    chosen = [_best_blind(result, verdicts) for result in blind]
+    if "marl" in verdicts and chosen:
+        gains["marl_minus_blind"] = _over_blind(verdicts["marl"], chosen, num_draws)
+    if {"marl", "marl_hidden", "marl_hidden_val"} <= verdicts.keys():
+        single = best_agent(verdicts["marl_hidden_val"])
+        rows = verdicts["marl_hidden"]
+        over = gain(team_scores(verdicts["marl"]), agent_scores(rows, single), rows, num_draws=num_draws)
+        gains["team_minus_best_agent_hidden"] = {**over, "agent": single}
+    return {
+        "stages": {name: summary(rows, num_draws=num_draws) for name, rows in verdicts.items()},
+        "gains": gains,
+        "blind": {task: {"name": name, "score": _mean(scores)} for task, name, scores in chosen},
+    }
+
+
+def _shared(rows: Sequence[Verdict], others: Sequence[Verdict]) -> list[Verdict]:
+    """Keep the questions that both evaluations played."""
+    played = {row.sample_id for row in others}
+    return [row for row in rows if row.sample_id in played]
+
+
+def _best_blind(result: BlindResult, verdicts: Mapping[str, Sequence[Verdict]]) -> tuple[str, str, dict[str, float]]:
+    """Choose on validation between the constant and the trained team that sees another video."""
+    if {"marl_other_video", "marl_other_video_val"} <= verdicts.keys():
+        held = [row.team for row in verdicts["marl_other_video_val"] if row.task == result.task]
+        if held and sum(held) / len(held) > result.validation:
+            rows = [row for row in verdicts["marl_other_video"] if row.task == result.task]
+            return result.task, OTHER_VIDEO, team_scores(rows)
+    return result.task, result.name, result.scores
+
+
+def _over_blind(
+    marl: Sequence[Verdict], chosen: Sequence[tuple[str, str, dict[str, float]]], num_draws: int
+) -> dict[str, Any]:
+    scores = {sample: score for _, _, part in chosen for sample, score in part.items()}
+    rows = [row for row in marl if row.sample_id in scores]
+    result = gain(team_scores(rows), scores, rows, num_draws=num_draws)
+    corrected = holm({task: part["p_value"] for task, part in result["tasks"].items()})
+    for task, part in result["tasks"].items():
+        part["p_value_holm"] = corrected[task]
+    return result
+
+
+def _mean(scores: Mapping[str, float]) -> float:
+    return sum(scores.values()) / len(scores)

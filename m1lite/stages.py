@@ -1,0 +1,337 @@
+"""The stages of a run, in order: world, untrained team, cold start, SFT team, MARL, trained team, controls, report.
+
+Every rank runs all of it; what a rank does alone (its share of an evaluation, its bases) is put together at the end of
+the stage. What a stage found is written at once, so that a run that is continued does not do it again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from m1lite.baselines import blind_result, oracle, task_means
+from m1lite.callbacks.interrupt import InterruptCallback
+from m1lite.callbacks.record import RecordCallback
+from m1lite.callbacks.rollout import RolloutCallback
+from m1lite.callbacks.sync import SyncCallback
+from m1lite.collaboration.loop import run
+from m1lite.collaboration.topology import Topology, complete, hidden
+from m1lite.evaluation import Evaluator, Verdict, other_videos
+from m1lite.modules.adapters import read_adapter, save_adapters
+from m1lite.modules.bases import base_tensors, load_base
+from m1lite.modules.ranks import barrier, gather_rows, num_ranks, this_rank
+from m1lite.modules.strategy import TeamStrategy
+from m1lite.records import Task
+from m1lite.report.metrics import compile_metrics
+from m1lite.report.table import closing_table
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+    from m1lite.agents.agent import Agent
+    from m1lite.assembly import Member
+    from m1lite.cold_start import ColdStart
+    from m1lite.data.datamodule import SampleDataModule
+    from m1lite.engines.base import EngineGroup
+    from m1lite.modules.bases import Base
+    from m1lite.modules.marl import MarlModule
+    from m1lite.modules.team import Team
+    from m1lite.records import Episode, Sample
+    from m1lite.rewards.compose import Breakdown
+    from m1lite.toolbox.base import Toolbox
+
+
+@dataclass(kw_only=True)
+class Party:
+    """The team and what it works with."""
+
+    members: Mapping[str, Member]
+    bases: Mapping[str, Base]
+    agents: Sequence[Agent]
+    engines: EngineGroup
+    toolbox: Toolbox
+
+
+@dataclass(kw_only=True)
+class Learning:
+    """How the team learns together."""
+
+    make_team: Callable[..., Team]
+    """Bases and members to the team of adapters."""
+    make_module: Callable[[Team], MarlModule]
+    make_trainer: Callable[..., pl.Trainer]
+    """Callbacks, logger and strategy to the trainer."""
+    make_callbacks: Callable[[Path], list[pl.Callback]]
+    """Output folder to further callbacks, the checkpoint's among them."""
+    make_logger: Callable[[Path], Any]
+    reward: Callable[[Sequence[Episode]], list[dict[str, Breakdown]]]
+    advantage: Callable[..., Any]
+    credit: Callable[..., Any]
+    play: Mapping[str, Any]
+    """Arguments of ``collaboration.loop.run``: topology, episodes, limits."""
+
+
+@dataclass(kw_only=True)
+class EvaluationPlan:
+    """What is measured around the training."""
+
+    untrained_samples: int = 64
+    """Test questions that the untrained team plays; its replies run to the limit, which takes long."""
+    controls: bool = True
+    """Play the trained team with peers hidden, and with another video's results."""
+    more_sft: bool = False
+    """Continue the cold start for as long as MARL took, as the fair alternative to it."""
+    batch_size: int = 128
+    """Questions that a rank plays together."""
+    num_draws: int = 10_000
+    """Of the bootstrap over videos."""
+
+
+@dataclass
+class _Ledger:
+    """Seconds, CPU seconds and tokens per stage, and the verdicts of every evaluation."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+    verdicts: dict[str, list[Verdict]] = field(default_factory=dict)
+    cold_start: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+
+
+class Stages:
+    """Runs a training from nothing to its report.
+
+    Args:
+        party: the team and what it works with.
+        data: the questions.
+        cold_start: teaches random bases; None for bases that can speak.
+        learning: the reinforcement learning.
+        evaluation: what is measured.
+        score: scores answers in [0, 1].
+        directory: everything is written under it.
+        seed: of the run.
+        config: the resolved configuration, for the record.
+        say: prints a line; called on rank 0 only.
+    """
+
+    def __init__(
+        self,
+        party: Party,
+        data: SampleDataModule,
+        *,
+        cold_start: ColdStart | None,
+        learning: Learning,
+        evaluation: EvaluationPlan,
+        score: Callable[..., list[float]],
+        directory: Path,
+        seed: int,
+        config: Mapping[str, Any],
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.party, self.data, self.cold_start = party, data, cold_start
+        self.learning, self.plan, self.score = learning, evaluation, score
+        self.directory, self.seed, self.config = directory, seed, config
+        self.say = say if this_rank() == 0 else lambda line: None
+        self.ledger = _Ledger()
+        self.evaluator = Evaluator(
+            generate=party.engines.generate,
+            run_tools=party.toolbox.run,
+            score=score,
+            aggregate=learning.play["aggregate"],
+            max_rounds=learning.play["max_rounds"],
+            max_calls=learning.play["max_calls"],
+            batch_size=evaluation.batch_size,
+            seed=seed,
+        )
+
+    def run(self) -> dict[str, Any]:
+        """Run all stages and return the figures of ``metrics.json``."""
+        test = list(self.data.split("test"))
+        if self.cold_start is not None:
+            with self._stage("untrained"):
+                self._evaluate("untrained", test[: self.plan.untrained_samples])
+            with self._stage("cold_start"):
+                self._cold_start(self.cold_start, self.directory / "bases", seconds=None)
+        with self._stage("sft"):
+            self._evaluate("sft", test)
+            self._evaluate("sft_greedy", test, temperature=0.0)
+        with self._stage("marl_training"):
+            self._train()
+        with self._stage("marl"):
+            self._evaluate("marl", test)
+            self._evaluate("marl_greedy", test, temperature=0.0)
+        if self.plan.controls:
+            with self._stage("controls"):
+                self._controls(test)
+        if self.plan.more_sft and self.cold_start is not None:
+            with self._stage("more_sft"):
+                self._more_sft(self.cold_start, test)
+        return self._report(test)
+
+    def _cold_start(self, cold_start: ColdStart, directory: Path, *, seconds: float | None) -> None:
+        """Train the bases, or take those that an earlier run of this folder left, and hand them to the engines."""
+        party = self.party
+        members = {name: member.base for name, member in party.members.items()}
+        if all((directory / name / "config.json").is_file() for name in party.bases):
+            bases = {name: load_base(str(directory / name)) for name in party.bases}
+            for name, base in party.bases.items():
+                base.model.load_state_dict(bases[name].model.state_dict())
+                base.name = bases[name].name
+        else:
+            lessons = cold_start.lessons
+            rows = lessons.rows(party.agents, cold_start.questions("train"), party.toolbox.run)
+            held = replace(lessons, num_demonstrations=0, num_drills=cold_start.validation_drills)
+            validation = held.rows(party.agents, cold_start.questions("val"), party.toolbox.run)
+            self.say(f"  {len(rows)} rows to learn from, {len(validation)} to validate on")
+            self.ledger.cold_start |= cold_start.train(
+                party.bases,
+                members,
+                rows,
+                validation,
+                directory,
+                seconds=seconds,
+                logger=self.learning.make_logger(self.directory) if this_rank() == 0 else False,
+                show_progress=this_rank() == 0,
+            )
+        for name, base in party.bases.items():
+            policies = [agent for agent, owner in members.items() if owner == name]
+            party.engines.engine_of(policies[0]).load_base(base_tensors(base.model), version=0)
+        for name, curve in self.ledger.cold_start.items():
+            points = "  ".join(f"{point['seconds']:.0f} s {point['sft/val_exact']:.2f}" for point in curve)
+            self.say(f"  {name}: validation rows answered wholly right: {points}")
+
+    def _train(self) -> None:
+        """Train the team; where a checkpoint lies in the folder, continue from it."""
+        party, learning = self.party, self.learning
+        team = learning.make_team(party.bases, {name: member.base for name, member in party.members.items()})
+        play = partial(run, generate=party.engines.generate, run_tools=party.toolbox.run)
+        validation = {**learning.play, "topology": complete, "episodes": 1}
+        trainer = learning.make_trainer(
+            callbacks=[
+                RolloutCallback(
+                    party.agents,
+                    partial(play, **learning.play),
+                    learning.reward,
+                    advantage=learning.advantage,
+                    credit=learning.credit,
+                    seed=self.seed,
+                    validation=partial(play, **validation),
+                ),
+                SyncCallback(party.engines),
+                RecordCallback(self.directory),
+                InterruptCallback(self.say),
+                *learning.make_callbacks(self.directory),
+            ],
+            logger=learning.make_logger(self.directory),
+            strategy=TeamStrategy() if num_ranks() > 1 else "auto",
+            enable_progress_bar=this_rank() == 0,
+        )
+        last = self.directory / "checkpoints" / "last.ckpt"
+        module = learning.make_module(team)
+        trainer.fit(module, datamodule=self.data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+        if this_rank() == 0:
+            save_adapters(team, self.directory / "adapters")
+        barrier()
+
+    def _controls(self, test: Sequence[Sample]) -> None:
+        val = list(self.data.split("val"))
+        self._evaluate("marl_hidden_val", val, topology=hidden)
+        self._evaluate("marl_hidden", test, topology=hidden)
+        for name, samples in (("marl_other_video_val", val), ("marl_other_video", list(test))):
+            self._evaluate(name, samples, run_tools=other_videos(samples, self.party.toolbox.run))
+
+    def _more_sft(self, cold_start: ColdStart, test: Sequence[Sample]) -> None:
+        """Continue the cold start on the same kind of rows for the seconds that MARL took, and evaluate that team."""
+        party = self.party
+        adapters = self.directory / "adapters"
+        party.bases = {name: load_base(str(self.directory / "bases" / name)) for name in party.bases}
+        self._cold_start(cold_start, self.directory / "bases-more-sft", seconds=self.ledger.seconds["marl_training"])
+        for agent in party.agents:  # an adapter of zeros leaves the base as it is
+            tensors, config = read_adapter(adapters / agent.name)
+            zeros = {name: tensor.zero_() for name, tensor in tensors.items()}
+            party.engines.load_adapter(agent.name, zeros, config, version=0)
+        self._evaluate("more_sft", test)
+
+    def _evaluate(
+        self,
+        name: str,
+        samples: Sequence[Sample],
+        *,
+        temperature: float = 1.0,
+        topology: Topology = complete,
+        run_tools: Any = None,
+    ) -> None:
+        """Play this rank's share, or read what an earlier run of this folder found."""
+        path = self.directory / "verdicts" / f"{name}.jsonl"
+        if path.is_file():
+            rows = [Verdict(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+            self.ledger.verdicts[name] = rows
+            return
+        started = time.perf_counter()
+        share = samples[this_rank() :: num_ranks()]
+        episodes = self.evaluator.play(
+            self.party.agents, share, temperature=temperature, topology=topology, run_tools=run_tools
+        )
+        rows = sorted(gather_rows(self.evaluator.verdicts(episodes)), key=lambda row: row.sample_id)
+        self.ledger.verdicts[name] = rows
+        self.ledger.tokens[name] = sum(row.sampled_tokens + row.read_tokens for row in rows)
+        seconds = time.perf_counter() - started
+        mean = sum(row.team for row in rows) / len(rows)
+        parsed = sum(sum(row.parsed.values()) / len(row.parsed) for row in rows) / len(rows)
+        self.say(f"  {name}: {len(rows)} questions in {seconds:.0f} s, team score {mean:+.3f}, {parsed:.1%} parse")
+        if this_rank() == 0:
+            write_whole(path, "".join(json.dumps(asdict(row)) + "\n" for row in rows))
+
+    def _report(self, test: Sequence[Sample]) -> dict[str, Any]:
+        """Put the figures together, write ``metrics.json`` and print the closing table."""
+        train, val = self.data.split("train"), self.data.split("val")
+        blind = [row for task in Task if (row := blind_result(task, train, val, test, self.score)) is not None]
+        ceiling = None
+        if all(sample.tags.get("source") == "world" for sample in test):
+            ceiling = task_means(test, self.score(test, oracle(test, self.party.toolbox.run, seed=self.seed)))
+        ledger = self.ledger
+        metrics = {
+            **compile_metrics(ledger.verdicts, blind, num_draws=self.plan.num_draws),
+            "ceiling": ceiling,
+            "seconds": ledger.seconds,
+            "cpu_seconds": ledger.cpu_seconds,
+            "tokens": ledger.tokens,
+            "cold_start": ledger.cold_start,
+            "seed": self.seed,
+            "config": self.config,
+        }
+        if this_rank() == 0:
+            write_whole(self.directory / "metrics.json", json.dumps(metrics, indent=1, default=str))
+            self.say(closing_table(metrics))
+            self.say(f"Everything is in {self.directory}")
+        return metrics
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        self.say(f"[{name}]")
+        wall, cpu = time.perf_counter(), _cpu_seconds()
+        yield
+        seconds, used = time.perf_counter() - wall, _cpu_seconds() - cpu
+        self.ledger.seconds[name] = seconds
+        self.ledger.cpu_seconds[name] = sum(gather_rows([used]))
+        self.say(f"  {name} took {seconds:.0f} s, {self.ledger.cpu_seconds[name]:.0f} CPU seconds")
+
+
+def _cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it, so that nobody ever reads half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
