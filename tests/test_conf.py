@@ -46,14 +46,20 @@ def test_every_target_exists_and_takes_its_arguments(choice):
 
 def test_the_defaults_instantiate(tmp_path):
     config = compose(["debug=smoke", f"output_dir={tmp_path / 'out'}", f"cache_dir={tmp_path / 'cache'}"])
-    parts = {name: hydra.utils.instantiate(config[name]) for name in config if isinstance(config[name], DictConfig)}
-    assert [len(parts["data"].split(name)) for name in ("train", "val", "test")] == [16, 8, 8]
-    assert len(list((tmp_path / "cache").rglob("*.mp4"))) == 8
+    # Without the conversion OmegaConf takes a dataclass that a target returns for one more configuration.
+    nodes = {name: node for name, node in config.items() if isinstance(node, DictConfig)}
+    parts = {name: hydra.utils.instantiate(node, _convert_="all") for name, node in nodes.items()}
+    world, tasks = config.world, len(config.world.tasks)
+    assert [len(parts["data"].split(name)) for name in ("val", "test")] == [
+        world.num_val * tasks,
+        world.num_test * tasks,
+    ]
+    videos = list((tmp_path / "cache").rglob("*.mp4"))
+    assert len(videos) == world.num_train + world.num_val + world.num_test
     tools = {tool for agent in config.team.agents.values() for tool in agent.tools}
     assert tools == set(parts["toolbox"].names)
-    model, _ = parts["team"].bases.qwen2
-    assert model.config.model_type == "qwen2"
-    assert callable(parts["rl"].advantage)
+    assert parts["team"]["bases"]["qwen2"].model.config.model_type == "qwen2"
+    assert callable(parts["rl"]["advantage"])
     assert parts["rewards"].keywords["terms"].keys() == {"result", "format", "collaboration"}
     assert parts["trainer"].max_steps == 2
     assert Path(parts["logger"].log_dir) == tmp_path / "out" / "tensorboard"
