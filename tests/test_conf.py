@@ -1,7 +1,6 @@
 """Every YAML file composes, names what exists with arguments that it takes, and the defaults instantiate."""
 
 import inspect
-from pathlib import Path
 
 import hydra
 import pytest
@@ -61,8 +60,6 @@ def test_the_defaults_instantiate(tmp_path):
     assert parts["team"]["bases"]["qwen2"].model.config.model_type == "qwen2"
     assert callable(parts["rl"]["advantage"])
     assert parts["rewards"].keywords["terms"].keys() == {"result", "format", "collaboration"}
-    assert parts["trainer"].max_steps == 2
-    assert Path(parts["logger"].log_dir) == tmp_path / "out" / "tensorboard"
 
 
 def test_an_unknown_task_is_named():
