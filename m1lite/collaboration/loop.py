@@ -55,7 +55,7 @@ def derive_seed(*parts: object) -> int:
 
     Example:
         >>> derive_seed(0, "clip7-when", 1, "ada", 0)
-        3741377478110713498
+        3740384184414426086
     """
     text = "\x1f".join(map(str, parts))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

@@ -52,7 +52,7 @@ class RandomDag:
         Example:
             >>> from random import Random
             >>> RandomDag(1.0)(["ada", "bea", "cyd"], Random(0))
-            {'ada': ('cyd',), 'bea': ('ada', 'cyd'), 'cyd': ()}
+            {'ada': ('bea', 'cyd'), 'bea': (), 'cyd': ('bea',)}
         """
         order = rng.sample(list(names), len(names))
         read: dict[str, set[str]] = {name: set() for name in names}

@@ -48,7 +48,8 @@ class Demonstrator:
     """A team that shows how to reply, to be run by the collaboration loop in place of agents and engine.
 
     Every reply is drawn from its request's seed. Where the answer is not shown, the right one is written but left out
-    of the loss: learning it there would teach to guess.
+    of the loss: learning it there would teach to guess. Give the loop about a hundred samples at a time: tens of
+    thousands of live turns keep the garbage collector busy for half of the time.
 
     Args:
         agents: the team to teach; prompts, spelling and tools are theirs.

@@ -6,6 +6,7 @@ Reads the wording of the classical tools and the truth; for the cold start's tea
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from m1lite.records import Task
@@ -23,13 +24,13 @@ def shown(sample: Sample, texts: Sequence[str]) -> bool:
         texts: of the results of calls on the sample's video.
 
     Example:
-        >>> from m1lite.records import Answer, Span
+        >>> from m1lite.records import Answer, Sample, Span, Task
         >>> truth = Answer(spans=(Span(start=9, end=15),))
         >>> when = Sample(id="", video="", duration=47, task=Task.GROUNDING, question="when red-square", answer=truth)
         >>> shown(when, ["red-square clip 8 16"]), shown(when, ["none", "red-square 9 15"])
         (False, True)
     """
-    return any(map(_READERS[sample.task](sample), texts)) if sample.task is not Task.GROUNDED_QA else _qa(sample, texts)
+    return _READERS[sample.task](sample, texts)
 
 
 def subject(sample: Sample) -> str:
@@ -37,58 +38,52 @@ def subject(sample: Sample) -> str:
     return sample.question.split()[-1]
 
 
-def _span_phrase(sample: Sample) -> str:
+def _grounding(sample: Sample, texts: Sequence[str]) -> bool:
+    """Some result gives the subject's span: `red-square 9 15`, alone or in a list."""
     span = sample.answer.spans[0]
-    return f" {subject(sample)} {number(span.start)} {number(span.end)} "
+    phrase = f" {subject(sample)} {number(span.start)} {number(span.end)} "
+    return any(phrase in f" {text} " for text in texts)
 
 
-def _grounding(sample: Sample) -> Callable[[str], bool]:
-    phrase = _span_phrase(sample)
-    return lambda text: phrase in f" {text} "
+def _grounded_qa(sample: Sample, texts: Sequence[str]) -> bool:
+    """The span and, in this or another result, the lane: `red-square left`."""
+    lane = f"{subject(sample)} {sample.answer.text} "
+    return _grounding(sample, texts) and any(f"{text} ".startswith(lane) for text in texts)
 
 
-def _qa(sample: Sample, texts: Sequence[str]) -> bool:
-    span, lane = _span_phrase(sample), f"{subject(sample)} {sample.answer.text} "
-    return any(span in f" {text} " for text in texts) and any(f"{text} ".startswith(lane) for text in texts)
+def _choice(sample: Sample, texts: Sequence[str]) -> bool:
+    """The right option follows the subject in a list by first sight."""
+    pair = (subject(sample), sample.answer.text or "")
+    return any(pair in pairwise(_in_order(text.split())) for text in texts)
 
 
-def _choice(sample: Sample) -> Callable[[str], bool]:
-    """The right option follows the subject in a list by first sight: `seen 3 A B C` or `A 9 15 B 12 20`."""
-    pair = [subject(sample), sample.answer.text]
-
-    def follows(text: str) -> bool:
-        words = text.split()
-        if words[:1] == ["seen"]:
-            names = words[2:]
-        elif len(words) % 3 == 0:
-            names = words[::3]
-        else:
-            return False
-        return any(names[place : place + 2] == pair for place in range(len(names) - 1))
-
-    return follows
+def _in_order(words: Sequence[str]) -> Sequence[str]:
+    """Return the objects that a result lists by first sight: of `seen 2 A B` or of `A 9 15 B 12 20`."""
+    if words[:1] == ["seen"]:
+        return words[2:]
+    return words[::3] if words and len(words) % 3 == 0 and words[1].isdigit() else ()
 
 
-def _counting(sample: Sample) -> Callable[[str], bool]:
+def _counting(sample: Sample, texts: Sequence[str]) -> bool:
     start = f"seen {number(sample.answer.number or 0)} "
-    return lambda text: f"{text} ".startswith(start)
+    return any(f"{text} ".startswith(start) for text in texts)
 
 
-def _tracking(sample: Sample) -> Callable[[str], bool]:
+def _tracking(sample: Sample, texts: Sequence[str]) -> bool:
     boxes = [(box.left, box.top, box.right, box.bottom) for box in sample.answer.boxes]
     ending = "".join(f" box {' '.join(map(number, box))}" for box in boxes)
-    return lambda text: text.startswith(f"{subject(sample)} ") and text.endswith(ending)
+    return any(text.startswith(f"{subject(sample)} ") and text.endswith(ending) for text in texts)
 
 
-def _caption(sample: Sample) -> Callable[[str], bool]:
-    whole = " ".join(["seen", str(len(sample.answer.events)), *sample.answer.events])
-    return lambda text: text == whole
+def _caption(sample: Sample, texts: Sequence[str]) -> bool:
+    return " ".join(["seen", str(len(sample.answer.events)), *sample.answer.events]) in texts
 
 
-_READERS: Mapping[Task, Callable[[Sample], Callable[[str], bool]]] = {
+_READERS: Mapping[Task, Callable[[Sample, Sequence[str]], bool]] = {
     Task.GROUNDING: _grounding,
     Task.CHOICE: _choice,
     Task.COUNTING: _counting,
+    Task.GROUNDED_QA: _grounded_qa,
     Task.TRACKING: _tracking,
     Task.CAPTION: _caption,
 }
