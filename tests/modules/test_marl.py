@@ -302,7 +302,7 @@ def test_constructor_names_what_is_wrong(make_team):
     team, optimizer = make_team(), partial(SGD, lr=0.1)
     with pytest.raises(ValueError, match="`update_epochs` is 0"):
         MarlModule(team, optimizer=optimizer, update_epochs=0)
-    with pytest.raises(ValueError, match="`async_level` is 1.*importance_cap"):
+    with pytest.raises(ValueError, match=r"`async_level` is 1.*importance_cap"):
         MarlModule(team, optimizer=optimizer, async_level=1)
     with pytest.raises(ValueError, match=r"names \['ada'\], but the team is \['ada', 'bea', 'cyd'\]"):
         MarlModule(team, optimizer={"ada": optimizer})

@@ -154,7 +154,8 @@ def test_checkpoint_of_another_base_or_team_is_refused_with_both_sides(make_team
     one, other = make_team(), make_team()
     with torch.no_grad():
         other.models["qwen2"].get_base_model().model.norm.weight += 1e-3
-    with pytest.raises(ValueError, match=rf"'qwen2' with hash {one.base_hashes()['qwen2']}.*{other.base_hashes()['qwen2']}"):
+    stored, own = one.base_hashes()["qwen2"], other.base_hashes()["qwen2"]
+    with pytest.raises(ValueError, match=rf"'qwen2' with hash {stored}, but the loaded base has hash {own}"):
         other.load_state_dict(one.state_dict())
     with pytest.raises(ValueError, match=r"\{'ada': 'qwen3'\}, this team is \{'ada': 'qwen2'\}"):
         make_team({"ada": "qwen2"}).load_state_dict(make_team({"ada": "qwen3"}).state_dict())
@@ -212,9 +213,9 @@ def test_wrong_input_is_named(team, make_batch):
 def test_wrong_members_are_named():
     model, tokenizer = tiny_base("qwen3", hidden_size=32)
     base = Base(model=model, tokenizer=tokenizer, name="")
-    with pytest.raises(ValueError, match="'ada' names base 'w'; there are \\['q'\\]"):
+    with pytest.raises(ValueError, match=r"'ada' names base 'w'; there are \['q'\]"):
         Team({"q": base}, {"ada": "w"})
-    with pytest.raises(ValueError, match="'ada.b' may hold only"):
+    with pytest.raises(ValueError, match=r"'ada\.b' may hold only"):
         Team({"q": base}, {"ada.b": "q"})
     with pytest.raises(ValueError, match="`members` is empty"):
         Team({"q": base}, {})
