@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from transformers import AutoModelForCausalLM
 
 from m1lite.collaboration.loop import RunTools, run
 from m1lite.collaboration.topology import Topology
 from m1lite.data.demonstrations import Demonstration, Demonstrator, read_results
 from m1lite.data.evidence import shown
 from m1lite.modules.bases import Base
-from m1lite.modules.ranks import barrier, gather_rows, num_ranks, this_rank
+from m1lite.modules.ranks import barrier, broadcast_weights, gather_rows, num_ranks, this_rank
 from m1lite.modules.sft import SftLoader, SftModule
 from m1lite.records import Sample, Turn, TurnKind
 
@@ -210,12 +209,13 @@ class ColdStart:
                 logger=logger,
                 show_progress=show_progress,
             )
-            bases[name].model.save_pretrained(directory / name)
-            bases[name].tokenizer.save_pretrained(directory / name)
-        barrier()
-        for name, base in bases.items():
+        for index, (name, base) in enumerate(bases.items()):
+            broadcast_weights(base.model, source=index % num_ranks())
             base.name = str(directory / name)
-            _load_weights(base)
+            if this_rank() == 0:  # where there are ranks, transformers writes on this one only
+                base.model.save_pretrained(base.name)
+                base.tokenizer.save_pretrained(base.name)
+        barrier()
         return dict(gather_rows(list(curves.items())))
 
     def _train_base(
@@ -289,9 +289,3 @@ def _answer_turn(prompt: list[int], reply: list[int], text: str) -> Turn:
         seed=0,
         text=text,
     )
-
-
-def _load_weights(base: Base) -> None:
-    """Take the weights that lie in the base's directory; on the rank that trained them this changes nothing."""
-    saved = AutoModelForCausalLM.from_pretrained(base.name, dtype=base.model.dtype)
-    base.model.load_state_dict(saved.state_dict())

@@ -10,7 +10,7 @@ import torch.distributed as dist
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -106,3 +106,10 @@ def gather_rows(rows: Sequence[T]) -> list[T]:
     found: list[list[T]] = [[] for _ in range(num_ranks())]
     dist.all_gather_object(found, list(rows))
     return [row for part in found for row in part]
+
+
+def broadcast_weights(model: nn.Module, *, source: int) -> None:
+    """Give every rank the weights that one rank holds, in place."""
+    if num_ranks() > 1:
+        for tensor in model.state_dict().values():
+            dist.broadcast(tensor, src=source)
