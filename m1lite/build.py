@@ -6,6 +6,8 @@ Objects take plain arguments; nothing below this file sees the configuration.
 from __future__ import annotations
 
 import os
+import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +17,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from m1lite.assembly import Member, make_agents, make_engines
+from m1lite.console import say
+from m1lite.modules.ranks import this_rank
 from m1lite.modules.team import Team
 from m1lite.rewards.scoring import score_answers
-from m1lite.stages import EvaluationPlan, Learning, Party, Stages
+from m1lite.stages import EvaluationPlan, Learning, Party, Stages, cpu_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from m1lite.data.datamodule import SampleDataModule
     from m1lite.modules.bases import Base
@@ -65,23 +69,40 @@ def build_party(config: DictConfig, bases: Mapping[str, Base] | None = None) -> 
 
 
 def build_stages(config: DictConfig) -> Stages:
-    """Make everything that a training needs."""
-    directory = Path(config.output_dir)
-    data = build_data(config)
+    """Make everything that a training needs: the world first, then agents and engines."""
+    spent: dict[str, tuple[float, float]] = {}
+    resolved: Any = OmegaConf.to_container(config, resolve=True)
+    plan = EvaluationPlan(**resolved["evaluation"])
+    with _timed("world", plan, spent):
+        data = build_data(config)
+    with _timed("engines", plan, spent):
+        party = build_party(config)
     cold_start = None
     if config.get("sft") is not None:
-        cold_start = instantiate(config.sft)(questions=data.source.every_question)
+        world: Any = data.source
+        cold_start = instantiate(config.sft)(questions=world.every_question)
     return Stages(
-        build_party(config),
+        party,
         data,
         cold_start=cold_start,
         learning=_learning(config),
-        evaluation=EvaluationPlan(**OmegaConf.to_container(config.evaluation, resolve=True)),
+        evaluation=plan,
         score=score_answers,
-        directory=directory,
+        directory=Path(config.output_dir),
         seed=config.seed,
-        config=OmegaConf.to_container(config, resolve=True),
+        config=resolved,
+        spent=spent,
     )
+
+
+@contextmanager
+def _timed(name: str, plan: EvaluationPlan, spent: dict[str, tuple[float, float]]) -> Iterator[None]:
+    line = say if this_rank() == 0 else lambda line: None
+    line(f"[{name}] budget {plan.budget_seconds.get(name, 0):.0f} s")
+    wall, cpu = time.perf_counter(), cpu_seconds()
+    yield
+    spent[name] = (time.perf_counter() - wall, cpu_seconds() - cpu)
+    line(f"  {name} took {spent[name][0]:.0f} s")
 
 
 def _learning(config: DictConfig) -> Learning:

@@ -23,13 +23,14 @@ from m1lite.callbacks.rollout import RolloutCallback
 from m1lite.callbacks.sync import SyncCallback
 from m1lite.collaboration.loop import run
 from m1lite.collaboration.topology import Topology, complete, hidden
+from m1lite.console import progress, say
 from m1lite.evaluation import Evaluator, Verdict, other_videos
 from m1lite.modules.adapters import read_adapter, save_adapters
 from m1lite.modules.bases import base_tensors, load_base
 from m1lite.modules.ranks import barrier, gather_rows, num_ranks, this_rank
 from m1lite.modules.strategy import TeamStrategy
 from m1lite.records import Task
-from m1lite.report.metrics import compile_metrics
+from m1lite.report.metrics import compile_metrics, strict_json
 from m1lite.report.table import closing_table
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ class EvaluationPlan:
     """Questions that a rank plays together."""
     num_draws: int = 10_000
     """Of the bootstrap over videos."""
+    budget_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Stage to the seconds that are planned for it; printed when the stage begins."""
 
 
 @dataclass
@@ -118,7 +121,7 @@ class Stages:
         directory: everything is written under it.
         seed: of the run.
         config: the resolved configuration, for the record.
-        say: prints a line; called on rank 0 only.
+        spent: seconds and CPU seconds of what was done before, by name.
     """
 
     def __init__(
@@ -133,13 +136,16 @@ class Stages:
         directory: Path,
         seed: int,
         config: Mapping[str, Any],
-        say: Callable[[str], None] = print,
+        spent: Mapping[str, tuple[float, float]],
     ) -> None:
         self.party, self.data, self.cold_start = party, data, cold_start
         self.learning, self.plan, self.score = learning, evaluation, score
         self.directory, self.seed, self.config = directory, seed, config
         self.say = say if this_rank() == 0 else lambda line: None
-        self.ledger = _Ledger()
+        self.ledger = _Ledger(
+            seconds={name: wall for name, (wall, _) in spent.items()},
+            cpu_seconds={name: sum(gather_rows([cpu])) for name, (_, cpu) in spent.items()},
+        )
         self.evaluator = Evaluator(
             generate=party.engines.generate,
             run_tools=party.toolbox.run,
@@ -276,9 +282,15 @@ class Stages:
             return
         started = time.perf_counter()
         share = samples[this_rank() :: num_ranks()]
-        episodes = self.evaluator.play(
-            self.party.agents, share, temperature=temperature, topology=topology, run_tools=run_tools
-        )
+        with progress(name, len(share), show=this_rank() == 0) as advance:
+            episodes = self.evaluator.play(
+                self.party.agents,
+                share,
+                temperature=temperature,
+                topology=topology,
+                run_tools=run_tools,
+                on_batch=advance,
+            )
         rows = sorted(gather_rows(self.evaluator.verdicts(episodes)), key=lambda row: row.sample_id)
         self.ledger.verdicts[name] = rows
         self.ledger.tokens[name] = sum(row.sampled_tokens + row.read_tokens for row in rows)
@@ -308,23 +320,25 @@ class Stages:
             "config": self.config,
         }
         if this_rank() == 0:
-            write_whole(self.directory / "metrics.json", json.dumps(metrics, indent=1, default=str))
+            write_whole(self.directory / "metrics.json", strict_json(metrics))
             self.say(closing_table(metrics))
             self.say(f"Everything is in {self.directory}")
         return metrics
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
-        self.say(f"[{name}]")
-        wall, cpu = time.perf_counter(), _cpu_seconds()
+        planned = self.plan.budget_seconds.get(name)
+        self.say(f"[{name}]" + (f" budget {planned:.0f} s" if planned else ""))
+        wall, cpu = time.perf_counter(), cpu_seconds()
         yield
-        seconds, used = time.perf_counter() - wall, _cpu_seconds() - cpu
+        seconds, used = time.perf_counter() - wall, cpu_seconds() - cpu
         self.ledger.seconds[name] = seconds
         self.ledger.cpu_seconds[name] = sum(gather_rows([used]))
         self.say(f"  {name} took {seconds:.0f} s, {self.ledger.cpu_seconds[name]:.0f} CPU seconds")
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
+    """Return the processor time that this process and its children have used."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 

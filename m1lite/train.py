@@ -37,7 +37,9 @@ def train(config: DictConfig) -> None:
     config = resumed(config, job.overrides.task)
     # Heavy packages only now: a wrong command line is answered at once.
     from m1lite.build import build_stages, join_ranks
+    from m1lite.console import hush_libraries
 
+    hush_libraries()
     join_ranks(config.trainer.accelerator)
     directory = Path(config.output_dir)
     directory.mkdir(parents=True, exist_ok=True)
