@@ -50,8 +50,9 @@ class SceneSpec:
     """Pixels that an object may stand left or right of the middle of its lane."""
     size: int = MAX_NUMBER
     """Height and width of the picture in pixels."""
-    background: int = 32
-    """Grey level of the background, 0 to 255."""
+    background: int = 56
+    """Grey level of the background, 0 to 255: dim enough to be far from every colour, not so dark that compression
+    smears the rims of the objects."""
 
     def __post_init__(self) -> None:
         _check_range("seconds", self.min_seconds, self.max_seconds, least=1, most=MAX_NUMBER)
