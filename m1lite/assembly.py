@@ -14,9 +14,11 @@ from m1lite.agents.chat import Chat
 from m1lite.engines.base import Engine, EngineGroup, Sampling
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from m1lite.agents.plan import Spelling
     from m1lite.modules.bases import Base
-    from m1lite.toolbox.base import Tool, Toolbox
+    from m1lite.toolbox.base import Toolbox
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -43,7 +45,8 @@ def make_agents(
     bases: Mapping[str, Base],
     toolbox: Toolbox,
     *,
-    spelling: Callable[[Sequence[Tool]], Spelling],
+    spelling: Spelling,
+    chat: Callable[[PreTrainedTokenizerBase], Chat] = Chat,
     sampling: Sampling,
     max_context: int,
 ) -> list[Agent]:
@@ -53,7 +56,8 @@ def make_agents(
         members: agent name to what it is.
         bases: base name to base; its tokenizer becomes the agents' chat.
         toolbox: has every tool that a member names.
-        spelling: makes the common spelling from all tools.
+        spelling: common to all agents.
+        chat: makes a base's chat from its tokenizer.
         sampling: of every reply.
         max_context: tokens of prompt and replies together.
 
@@ -64,12 +68,11 @@ def make_agents(
     for name, member in members.items():
         if member.base not in bases:
             raise ValueError(f"Agent {name!r} names base {member.base!r}; there are {sorted(bases)}.")
-    chats = {name: Chat(base.tokenizer) for name, base in bases.items()}
-    words = spelling([toolbox[name] for name in toolbox.names])
+    chats = {name: chat(base.tokenizer) for name, base in bases.items()}
     return [
         Agent(
             name=name,
-            spelling=words,
+            spelling=spelling,
             chat=chats[member.base],
             tools=[toolbox[tool] for tool in member.tools],
             sampling=sampling,

@@ -61,6 +61,7 @@ def build_party(config: DictConfig, bases: Mapping[str, Base] | None = None) -> 
         found,
         toolbox,
         spelling=instantiate(team.spelling),
+        chat=instantiate(team.chat),
         sampling=instantiate(team.sampling),
         max_context=team.max_context,
     )
