@@ -63,7 +63,7 @@ def blind_result(
     seen, held, asked = ([sample for sample in split if sample.task is task] for split in (train, val, test))
     if not (seen and held and asked):
         return None
-    best = max(_FITS[task](seen, score), key=lambda blind: mean_score(held, blind.guess, score))
+    best = max(_FITS[task](seen), key=lambda blind: mean_score(held, blind.guess, score))
     values = score(asked, [best.guess(sample) for sample in asked])
     return BlindResult(
         task=str(task),
@@ -86,7 +86,7 @@ def task_means(samples: Sequence[Sample], values: Sequence[float]) -> dict[str, 
     return {task: sum(part) / len(part) for task, part in parts.items()}
 
 
-def _best_span(samples: Sequence[Sample], score: Score) -> Callable[[float], Span]:
+def _best_span(samples: Sequence[Sample]) -> Callable[[float], Span]:
     """Find the constant span, as shares of the duration, with the largest mean temporal IoU."""
     shares = [(a / _GRID, b / _GRID) for a in range(_GRID) for b in range(a + 1, _GRID + 1)]
     spans = [(s.answer.spans[0].start / s.duration, s.answer.spans[0].end / s.duration) for s in samples]
@@ -102,15 +102,15 @@ def _best_span(samples: Sequence[Sample], score: Score) -> Callable[[float], Spa
     return lambda duration: Span(start=first * duration, end=last * duration)
 
 
-def _grounding(samples: Sequence[Sample], score: Score) -> list[Blind]:
-    span = _best_span(samples, score)
+def _grounding(samples: Sequence[Sample]) -> list[Blind]:
+    span = _best_span(samples)
     return [
         Blind(name="constant span", guess=lambda sample: Answer(spans=(span(sample.duration),))),
         Blind(name="whole video", guess=lambda sample: Answer(spans=(Span(start=0.0, end=sample.duration),))),
     ]
 
 
-def _choice(samples: Sequence[Sample], score: Score) -> list[Blind]:
+def _choice(samples: Sequence[Sample]) -> list[Blind]:
     places = max(len(sample.options) for sample in samples)
     counts = Counter(sample.answer.text for sample in samples)
     named = [Blind(name=f"option {place + 1}", guess=partial(_option, place=place)) for place in range(places)]
@@ -129,7 +129,7 @@ def _always(sample: Sample, answer: Answer) -> Answer:
     return answer
 
 
-def _counting(samples: Sequence[Sample], score: Score) -> list[Blind]:
+def _counting(samples: Sequence[Sample]) -> list[Blind]:
     common = Counter(sample.answer.number for sample in samples).most_common(3)
     return [
         Blind(name=f"always {number:g}", guess=partial(_always, answer=Answer(number=number)))
@@ -151,8 +151,8 @@ def _count_by_length(samples: Sequence[Sample]) -> Blind:
     return Blind(name="most frequent for the duration", guess=guess)
 
 
-def _grounded_qa(samples: Sequence[Sample], score: Score) -> list[Blind]:
-    span = _best_span(samples, score)
+def _grounded_qa(samples: Sequence[Sample]) -> list[Blind]:
+    span = _best_span(samples)
     texts = [text for text, _ in Counter(sample.answer.text for sample in samples).most_common(3)]
 
     def with_span(sample: Sample, text: str | None) -> Answer:
@@ -161,7 +161,7 @@ def _grounded_qa(samples: Sequence[Sample], score: Score) -> list[Blind]:
     return [Blind(name=f"{text} and constant span", guess=partial(with_span, text=text)) for text in texts]
 
 
-def _tracking(samples: Sequence[Sample], score: Score) -> list[Blind]:
+def _tracking(samples: Sequence[Sample]) -> list[Blind]:
     edges = [(b.left, b.top, b.right, b.bottom) for sample in samples for b in sample.answer.boxes]
     middle = [sorted(column)[len(column) // 2] for column in zip(*edges, strict=True)]
     widest = [min(e[0] for e in edges), min(e[1] for e in edges), max(e[2] for e in edges), max(e[3] for e in edges)]
@@ -173,7 +173,7 @@ def _tracking(samples: Sequence[Sample], score: Score) -> list[Blind]:
     return [constant("median box", middle), constant("whole field", widest)]
 
 
-def _caption(samples: Sequence[Sample], score: Score) -> list[Blind]:
+def _caption(samples: Sequence[Sample]) -> list[Blind]:
     common = [event for event, _ in Counter(e for sample in samples for e in sample.answer.events).most_common()]
     return [
         Blind(name=f"{count} most frequent events", guess=partial(_always, answer=Answer(events=tuple(common[:count]))))
@@ -181,7 +181,7 @@ def _caption(samples: Sequence[Sample], score: Score) -> list[Blind]:
     ]
 
 
-_FITS: Mapping[Task, Callable[[Sequence[Sample], Score], list[Blind]]] = {
+_FITS: Mapping[Task, Callable[[Sequence[Sample]], list[Blind]]] = {
     Task.GROUNDING: _grounding,
     Task.CHOICE: _choice,
     Task.COUNTING: _counting,
@@ -200,7 +200,7 @@ def oracle(samples: Sequence[Sample], run_tools: RunTools, *, seed: int = 0) -> 
         seed: of the guess among options where the tools do not tell.
 
     Returns:
-        One answer per sample.
+        One answer per sample; an empty one where a tool failed.
     """
     calls = [(sample, call) for sample in samples for call in _oracle_calls(sample)]
     results = iter(run_tools(calls))
@@ -238,7 +238,7 @@ def _read(sample: Sample, words: Sequence[Sequence[str]], rng: random.Random) ->
             boxes = zip(*[iter(numbers)] * 4, strict=False)
             return Answer(boxes=tuple(Box(left=a, top=b, right=c, bottom=d) for a, b, c, d in boxes))
         case Task.COUNTING:
-            return Answer(number=float(words[0][1]))
+            return Answer(number=float(words[0][1]) if len(words[0]) > 1 else None)
         case Task.CAPTION:
             return Answer(events=tuple(words[0][2:]))
         case Task.CHOICE:

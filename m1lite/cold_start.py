@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -21,11 +22,11 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from m1lite.collaboration.loop import RunTools, run
 from m1lite.collaboration.topology import Topology
-from m1lite.data.demonstrations import Demonstration, Demonstrator, read_results
+from m1lite.data.demonstrations import Demonstrator, read_results
 from m1lite.data.evidence import shown
 from m1lite.modules.bases import Base
 from m1lite.modules.ranks import barrier, broadcast_weights, gather_rows, num_ranks, this_rank
-from m1lite.modules.sft import SftLoader, SftModule
+from m1lite.modules.sft import SftLoader, SftModule, SftRow, turns_row
 from m1lite.records import Sample, Turn, TurnKind
 
 if TYPE_CHECKING:
@@ -41,12 +42,10 @@ _BATCH = 64
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Row:
-    """One token sequence to learn from, as ``SftLoader`` takes it."""
+    """What one agent learns from one episode."""
 
     agent: str
-    input_ids: list[int]
-    weights: list[float]
-    answer_mask: list[bool]
+    tokens: SftRow
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -57,7 +56,7 @@ class Lessons:
         topology: who reads whom; the same law as in training.
         num_demonstrations: episodes with random calls.
         num_drills: episodes whose calls tell the answer.
-        answers_per_drill: questions about the same video that a drill answers one after the other.
+        answers_per_drill: questions about the same video that a drill answers one after the other, at most.
         answer_weight: of an answer's tokens in the loss; plans and decisions have 1.
         seed: of everything drawn.
     """
@@ -78,59 +77,64 @@ class Lessons:
             run_tools: the real tools.
 
         Returns:
-            The same rows in the same order on every rank.
+            The same rows in the same order on every rank, whatever the number of ranks.
+
+        Raises:
+            ValueError: if there are no samples.
         """
-        play = partial(self._play, agents=agents, samples=samples, run_tools=run_tools)
-        mine = [*play(self.num_demonstrations, drills=False), *play(self.num_drills, drills=True)]
-        return gather_rows(mine)
+        if not samples:
+            raise ValueError("`samples` is empty; lessons are made of at least one question.")
+        at_once = min(_BATCH, len(samples))  # the loop takes a sample once
+        batches = [
+            (drills, number, min(at_once, count - start))
+            for drills, count in ((False, self.num_demonstrations), (True, self.num_drills))
+            for number, start in enumerate(range(0, count, at_once))
+        ]
+        mine = [
+            (place, row)
+            for place in range(this_rank(), len(batches), num_ranks())
+            for row in self._play(*batches[place], agents=agents, samples=samples, run_tools=run_tools)
+        ]
+        return [row for _, row in sorted(gather_rows(mine), key=itemgetter(0))]
 
     def _play(
-        self, count: int, *, agents: Sequence[Agent], samples: Sequence[Sample], run_tools: RunTools, drills: bool
+        self,
+        drills: bool,
+        number: int,
+        count: int,
+        *,
+        agents: Sequence[Agent],
+        samples: Sequence[Sample],
+        run_tools: RunTools,
     ) -> list[Row]:
-        rng = Random(f"lessons {self.seed} {drills} {this_rank()}")
+        """Play the ``number``-th batch of its kind, of ``count`` samples; nothing in it depends on the rank."""
+        rng = Random(f"lessons {self.seed} {drills} {number}")
+        teacher = Demonstrator(agents, answer_weight=self.answer_weight, drills=drills)
+        episodes = run(
+            rng.sample(samples, k=count),
+            teacher.players,
+            teacher.generate,
+            run_tools,
+            episodes=1,
+            seed=rng.getrandbits(62),
+            topology=self.topology,
+        )
         by_name = {agent.name: agent for agent in agents}
-        by_video: dict[str, list[Sample]] = {}
-        for sample in samples:
-            by_video.setdefault(sample.video, []).append(sample)
         rows: list[Row] = []
-        for start in range(this_rank() * _BATCH, count, num_ranks() * _BATCH):
-            teacher = Demonstrator(agents, answer_weight=self.answer_weight, drills=drills)
-            chosen = rng.sample(samples, k=min(_BATCH, count - start, len(samples)))
-            episodes = run(
-                chosen,
-                teacher.players,
-                teacher.generate,
-                run_tools,
-                episodes=1,
-                seed=rng.getrandbits(62),
-                topology=self.topology,
-            )
-            for episode in episodes:
-                for demonstration in teacher.demonstrations([episode]):
-                    agent = by_name[demonstration.trajectory.agent]
-                    if drills:
-                        others = by_video[episode.sample.video]
-                        self._ask_on(demonstration, agent, episode, rng.sample(others, k=len(others)))
-                    rows.append(_row(demonstration))
+        for episode in episodes:
+            others = [sample for sample in samples if sample.video == episode.sample.video] if drills else []
+            for demonstration in teacher.demonstrations([episode]):
+                name, turns = demonstration.trajectory.agent, demonstration.trajectory.turns
+                further = self._further(by_name[name], episode, rng.sample(others, k=len(others)))
+                weights = [*demonstration.weights, *[self.answer_weight] * len(further)]
+                rows.append(Row(agent=name, tokens=turns_row([*turns, *further], weights)))
         return rows
 
-    def _ask_on(
-        self, demonstration: Demonstration, agent: Agent, episode: Episode, questions: Sequence[Sample]
-    ) -> None:
-        """Let the agent answer further questions that the results it read tell."""
+    def _further(self, agent: Agent, episode: Episode, questions: Iterable[Sample]) -> list[Turn]:
+        """Answer further questions that the results which the agent read tell."""
         texts = read_results(episode, agent.name)
-        left = self.answers_per_drill - 1
-        for sample in questions:
-            if left <= 0:
-                break
-            if sample.id == episode.sample.id or not shown(sample, texts):
-                continue
-            prompt = agent.chat.extend(agent.spelling.ask_answer(sample, (), ()), closed=True)
-            answer = agent.spelling.write_answer(sample.answer, sample.task)
-            reply = [*agent.chat.encode(answer), agent.chat.end_of_turn_id]
-            demonstration.trajectory.turns.append(_answer_turn(prompt, reply, answer))
-            demonstration.weights.append(self.answer_weight)
-            left -= 1
+        told = (sample for sample in questions if sample.id != episode.sample.id and shown(sample, texts))
+        return [_answer_turn(agent, sample) for sample in islice(told, self.answers_per_drill - 1)]
 
 
 class ColdStart:
@@ -203,8 +207,8 @@ class ColdStart:
             curves[name] = self._train_base(
                 bases[name],
                 self.optimizer[name] if isinstance(self.optimizer, Mapping) else self.optimizer,
-                [row for row in rows if row.agent in agents],
-                [row for row in validation if row.agent in agents],
+                [row.tokens for row in rows if row.agent in agents],
+                [row.tokens for row in validation if row.agent in agents],
                 seconds=seconds or self.seconds,
                 logger=logger,
                 show_progress=show_progress,
@@ -222,8 +226,8 @@ class ColdStart:
         self,
         base: Base,
         optimizer: Callable[[Iterable[tuple[str, Tensor]]], Optimizer],
-        rows: Sequence[Row],
-        validation: Sequence[Row],
+        rows: Sequence[SftRow],
+        validation: Sequence[SftRow],
         *,
         seconds: float,
         logger: Any,
@@ -266,23 +270,14 @@ class _Curve(pl.Callback):
         self.points.append({"seconds": pl_module.elapsed_seconds, "step": float(trainer.global_step), **scores})
 
 
-def _row(demonstration: Demonstration) -> Row:
-    ids: list[int] = []
-    weights: list[float] = []
-    answers: list[bool] = []
-    for turn, weight in zip(demonstration.trajectory.turns, demonstration.weights, strict=True):
-        read, wrote = len(turn.prompt_ids), len(turn.reply_ids)
-        ids += [*turn.prompt_ids, *turn.reply_ids]
-        weights += [0.0] * read + [weight] * wrote
-        answers += [False] * read + [turn.kind is TurnKind.ANSWER and weight > 0] * wrote
-    return Row(agent=demonstration.trajectory.agent, input_ids=ids, weights=weights, answer_mask=answers)
-
-
-def _answer_turn(prompt: list[int], reply: list[int], text: str) -> Turn:
+def _answer_turn(agent: Agent, sample: Sample) -> Turn:
+    """Ask a question with nothing new to read, and answer it rightly."""
+    text = agent.spelling.write_answer(sample.answer, sample.task)
+    reply = [*agent.chat.encode(text), agent.chat.end_of_turn_id]
     return Turn(
         kind=TurnKind.ANSWER,
         round=0,
-        prompt_ids=prompt,
+        prompt_ids=agent.chat.extend(agent.spelling.ask_answer(sample, (), ()), closed=True),
         reply_ids=reply,
         logprobs=[0.0] * len(reply),
         policy_version=0,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from m1lite.collaboration.aggregate import Aggregate, vote
@@ -145,7 +146,8 @@ def _verdict(episode: Episode, team: float, agents: dict[str, float]) -> Verdict
 def other_videos(samples: Sequence[Sample], run_tools: RunTools) -> RunTools:
     """Make tools look at another video than the question's: the blind control for a trained team.
 
-    Every sample gets the next video in order of duration, so that windows stay legal as far as can be.
+    Every sample gets the next video in order of duration, so that windows stay legal as far as can be; the longest
+    video's get the shortest.
 
     Args:
         samples: all samples that will be played, of at least two videos.
@@ -154,16 +156,17 @@ def other_videos(samples: Sequence[Sample], run_tools: RunTools) -> RunTools:
     Raises:
         ValueError: if there is only one video.
     """
-    videos = sorted({(sample.duration, sample.video) for sample in samples})
+    durations = {sample.video: sample.duration for sample in samples}
+    videos = sorted(durations, key=lambda video: (durations[video], video))
     if len(videos) < 2:
-        raise ValueError(f"`samples` show {len(videos)} video; another video's results need at least 2.")
-    following = {video: videos[(index + 1) % len(videos)] for index, (_, video) in enumerate(videos)}
+        raise ValueError(f"`samples` show {len(videos)} video(s); another video's results need at least 2.")
+    following = dict(zip(videos, [*videos[1:], videos[0]], strict=True))
 
     def run_elsewhere(calls: Sequence[tuple[Sample, Any]]) -> list[Any]:
         moved = []
         for sample, call in calls:
-            duration, video = following[sample.video]
-            moved.append((replace(sample, video=video, duration=duration), call))
+            video = following[sample.video]
+            moved.append((replace(sample, video=video, duration=durations[video]), call))
         return run_tools(moved)
 
     return run_elsewhere
@@ -248,13 +251,9 @@ def best_agent(verdicts: Sequence[Verdict]) -> str:
 
 
 def figures(estimate: Estimate) -> dict[str, Any]:
-    """Write an estimate as the plain numbers of ``metrics.json``."""
-    return {
-        "mean": estimate.mean,
-        "ci95": [estimate.low, estimate.high],
-        "n": estimate.n,
-        "p_value": estimate.p_value,
-    }
+    """Write an estimate as the plain numbers of ``metrics.json``; what one video alone cannot tell is ``None``."""
+    low, high, p_value = (None if isnan(x) else x for x in (estimate.low, estimate.high, estimate.p_value))
+    return {"mean": estimate.mean, "ci95": [low, high], "n": estimate.n, "p_value": p_value}
 
 
 def _scores(verdicts: Sequence[Verdict], values: Sequence[float], num_draws: int) -> dict[str, Any]:

@@ -31,17 +31,7 @@ class Demonstration:
     trajectory: Trajectory
     task: Task
     weights: list[float]
-    """One per turn; 0 leaves the turn out of the loss. ``pack(trajectories, weights)`` lays them out as rows."""
-
-    def row(self) -> tuple[list[int], list[bool]]:
-        """Return the token ids and which of them are in the loss."""
-        ids: list[int] = []
-        mask: list[bool] = []
-        for turn, weight in zip(self.trajectory.turns, self.weights, strict=True):
-            ids += turn.prompt_ids
-            ids += turn.reply_ids
-            mask += [False] * len(turn.prompt_ids) + [weight > 0] * len(turn.reply_ids)
-        return ids, mask
+    """One per turn; 0 leaves the turn out of the loss. ``turns_row(trajectory.turns, weights)`` makes a row of it."""
 
 
 class Demonstrator:
@@ -104,7 +94,8 @@ class Demonstrator:
         return found
 
     def _weights(self, episode: Episode, trajectory: Trajectory) -> list[float]:
-        knows = shown(episode.sample, read_results(episode, trajectory.agent))
+        stopped = not trajectory.turns[-1].reply_ids  # its context was full, so the last results went unread
+        knows = not stopped and shown(episode.sample, read_results(episode, trajectory.agent))
         answer, other = self.answer_weight if knows else 0.0, 0.0 if self.drills else 1.0
         return [answer if turn.kind is TurnKind.ANSWER else other for turn in trajectory.turns]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from m1lite.evaluation import agent_scores, best_agent, gain, summary, team_scores
@@ -24,10 +26,11 @@ _PAIRS = {
 def compile_metrics(
     verdicts: Mapping[str, Sequence[Verdict]], blind: Sequence[BlindResult], *, num_draws: int = 10_000
 ) -> dict[str, Any]:
-    """Put the figures of a run together.
+    """Put the figures of a run together; two evaluations are compared on the questions that both played.
 
     Args:
-        verdicts: evaluation name to its verdicts; comparisons whose evaluations are missing are left out.
+        verdicts: evaluation name to its verdicts, at least one each; comparisons whose evaluations are missing are left
+            out.
         blind: the best constant guesser of every task.
         num_draws: of the bootstrap over videos.
 
@@ -44,7 +47,7 @@ def compile_metrics(
         gains["marl_minus_blind"] = _over_blind(verdicts["marl"], chosen, num_draws)
     if {"marl", "marl_hidden", "marl_hidden_val"} <= verdicts.keys():
         single = best_agent(verdicts["marl_hidden_val"])
-        rows = verdicts["marl_hidden"]
+        rows = _shared(verdicts["marl_hidden"], verdicts["marl"])
         over = gain(team_scores(verdicts["marl"]), agent_scores(rows, single), rows, num_draws=num_draws)
         gains["team_minus_best_agent_hidden"] = {**over, "agent": single}
     return {
@@ -76,10 +79,39 @@ def _over_blind(
     scores = {sample: score for _, _, part in chosen for sample, score in part.items()}
     rows = [row for row in marl if row.sample_id in scores]
     result = gain(team_scores(rows), scores, rows, num_draws=num_draws)
-    corrected = holm({task: part["p_value"] for task, part in result["tasks"].items()})
+    # With one video there is no p-value, and no test to correct for.
+    tested = {task: part["p_value"] for task, part in result["tasks"].items() if part["p_value"] is not None}
+    corrected = holm(tested)
     for task, part in result["tasks"].items():
-        part["p_value_holm"] = corrected[task]
+        part["p_value_holm"] = corrected.get(task)
     return result
+
+
+def strict_json(value: Any) -> str:
+    """Write figures as JSON that every reader takes: numbers that are not finite become ``null``.
+
+    Args:
+        value: mappings, lists and plain values; anything else is written as its text.
+
+    Example:
+        >>> print(strict_json({"mean": 0.5, "ci95": [float("nan"), float("inf")]}))
+        {
+         "mean": 0.5,
+         "ci95": [
+          null,
+          null
+         ]
+        }
+    """
+    return json.dumps(_finite(value), indent=1, default=str, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _mean(scores: Mapping[str, float]) -> float:

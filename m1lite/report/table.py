@@ -12,7 +12,7 @@ def closing_table(metrics: Mapping[str, Any]) -> str:
     """Write the figures of ``metrics.json`` for people.
 
     Args:
-        metrics: as ``compile_metrics`` and the stages made them.
+        metrics: as ``compile_metrics`` and the stages made them, or as read back from the file.
     """
     stages = {name: metrics["stages"][name] for name in _STAGES if name in metrics["stages"]}
     tasks = sorted({task for figures in stages.values() for task in figures["team"]["tasks"]})
@@ -48,7 +48,7 @@ def _agents(stages: Mapping[str, Any], tasks: Sequence[str]) -> str:
         return ""
     rows = [["agents after MARL", *tasks, "mean", "95 % interval", "parse"]]
     for name, figures in stages["marl"]["agents"].items():
-        cells = [_signed(figures["tasks"][task]["mean"]) for task in tasks]
+        cells = [_signed(figures["tasks"][task]["mean"]) if task in figures["tasks"] else "" for task in tasks]
         score = figures["score"]
         rows.append([name, *cells, _signed(score["mean"]), _interval(score), f"{figures['parse_share']['mean']:.3f}"])
     return _aligned(rows)
@@ -86,7 +86,7 @@ def _signed(value: float | None) -> str:
 
 def _interval(figures: Mapping[str, Any]) -> str:
     low, high = figures["ci95"]
-    return f"[{low:+.3f}, {high:+.3f}]"
+    return "" if low is None or high is None else f"[{low:+.3f}, {high:+.3f}]"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -13,6 +13,7 @@ from m1lite.collaboration.topology import RandomDag, complete, hidden
 from m1lite.data.demonstrations import Demonstrator, read_results
 from m1lite.data.worlds import World, WorldSpec
 from m1lite.engines.base import Request, Sampling
+from m1lite.modules.sft import turns_row
 from m1lite.modules.tiny import tiny_tokenizer
 from m1lite.records import MessageKind, Status, Task, TurnKind
 from m1lite.toolbox import Toolbox
@@ -116,9 +117,9 @@ def test_drills_teach_nothing_but_the_answer(agents, toolbox):
     assert {drill.task for drill in drills} == set(Task)
     for drill in drills:
         assert drill.weights == [0.0] * (len(drill.weights) - 1) + [1.0]
-        ids, mask = drill.row()
+        row = turns_row(drill.trajectory.turns, drill.weights)
         answer = drill.trajectory.turns[-1].reply_ids
-        assert [token for token, learnt in zip(ids, mask, strict=True) if learnt] == answer
+        assert [token for token, weight in zip(row.input_ids, row.weights, strict=True) if weight] == answer
     alone = teacher.demonstrations(play(teacher, toolbox, topology=hidden))
     assert {drill.trajectory.agent for drill in alone if drill.task is Task.COUNTING} == {"bea", "dov"}
 
@@ -128,18 +129,20 @@ def test_rows_are_what_pack_lays_out(agents, toolbox):
     demonstrations = [d for d in teacher.demonstrations(play(teacher, toolbox)) if d.trajectory.agent == "ada"]
     batch = pack([d.trajectory for d in demonstrations], [d.weights for d in demonstrations], pad_id=0, temperature=1.0)
     for row, demonstration in enumerate(demonstrations):
-        ids, mask = demonstration.row()
+        learnt = turns_row(demonstration.trajectory.turns, demonstration.weights)
         length = int(batch.attention_mask[row].sum())
-        assert batch.input_ids[row, :length].tolist() == ids
-        assert (batch.advantages[row, :length] > 0).tolist() == mask
-        assert any(mask)
+        assert batch.input_ids[row, :length].tolist() == learnt.input_ids
+        assert batch.advantages[row, :length].tolist() == learnt.weights
+        assert any(learnt.weights)
 
 
 def test_demonstrations_depend_on_the_seed_alone(agents, toolbox):
     def rows(samples, seed):
         teacher = Demonstrator(agents)
         episodes = play(teacher, toolbox, samples, seed=seed, topology=RandomDag(0.5))
-        return [(d.trajectory.agent, *d.row(), d.weights) for d in teacher.demonstrations(episodes)]
+        return [
+            (d.trajectory.agent, turns_row(d.trajectory.turns, d.weights)) for d in teacher.demonstrations(episodes)
+        ]
 
     together = rows(SAMPLES[:8], 3)
     assert together == [row for sample in SAMPLES[:8] for row in rows([sample], 3)]
