@@ -59,30 +59,59 @@ def listed(**parts: T) -> list[T]:
     return list(parts.values())
 
 
-def entry(task: Callable[[DictConfig], T], config_name: str = "train") -> Callable[[], T | None]:
+def entry(
+    task: Callable[[DictConfig], T], config_name: str = "train", *, texts: Sequence[str] = ()
+) -> Callable[[], T | None]:
     """Make a program's main function out of one that takes a composed configuration.
 
     A wrong command line or configuration ends with its message on stderr and exit code 2, before Hydra makes a folder.
+    A run that is continued (``resume=``) writes into its own folder and takes keys of its own configuration.
 
     Args:
         task: the program.
         config_name: the YAML that it starts from.
+        texts: keys whose value is taken as it stands, whatever signs it holds.
     """
 
     def main() -> T | None:
-        arguments = sys.argv[1:]
+        arguments = sys.argv[1:] = [_quoted(argument, texts) for argument in sys.argv[1:]]
         try:
             folder = conf_dir()
             # With any other flag Hydra prints something or takes another folder: that is Hydra's alone.
             if all(not argument.startswith("-") or argument in ("-m", "--multirun") for argument in arguments):
                 overrides = [argument for argument in arguments if not argument.startswith("-")]
-                check(compose(first_of_sweeps(overrides), config_name=config_name, folder=folder))
+                flags = [argument for argument in arguments if argument.startswith("-")]
+                sys.argv[1:] = [*flags, *_checked(overrides, config_name, folder)]
         except ConfigError as error:
             print(error, file=sys.stderr)
             sys.exit(2)
         return hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(task)()
 
     return main
+
+
+def _checked(overrides: Sequence[str], config_name: str, folder: Path) -> list[str]:
+    """Check a command line and give the one for Hydra, which knows nothing of the run that is continued."""
+    single = first_of_sweeps(overrides)
+    values = {override.split("=", 1)[0]: override.split("=", 1)[-1] for override in single}
+    run = values.get("resume", "null")
+    if run == "null":
+        check(compose(single, config_name=config_name, folder=folder))
+        return list(overrides)
+    kept = [override for override in overrides if override.startswith(("resume=", "hydra"))]
+    config = compose([override for override in single if override in kept], config_name=config_name, folder=folder)
+    check(resumed(config, single))
+    place = [] if "hydra.run.dir" in values else [f"hydra.run.dir='{Path(run).resolve()}'", "hydra.output_subdir=null"]
+    return [*kept, *place, *(f"++{override.lstrip('+')}" for override in overrides if override not in kept)]
+
+
+def _quoted(argument: str, texts: Sequence[str]) -> str:
+    """Quote the value of a text, so that Hydra reads no list, choice or sweep in its signs."""
+    key, sign, value = argument.partition("=")
+    if not sign or key not in texts or value[:1] + value[-1:] in ("''", '""'):
+        return argument
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+    return f"{key}='{escaped}'"
 
 
 def compose(overrides: Sequence[str], *, config_name: str = "train", folder: Path | None = None) -> DictConfig:
@@ -103,6 +132,33 @@ def compose(overrides: Sequence[str], *, config_name: str = "train", folder: Pat
         raise ConfigError(_explain(error, overrides, config_name, folder)) from error
 
 
+def run_config(run: str | Path) -> DictConfig:
+    """Read the configuration of an earlier run; its paths follow where the run's folder was moved.
+
+    Args:
+        run: the folder of a run.
+
+    Raises:
+        ConfigError: if the folder holds no run.
+    """
+    file = Path(run) / "config.yaml"
+    if not file.is_file():
+        raise ConfigError(f"{run} holds no config.yaml; name the folder of a run, under outputs/.")
+    values: Any = OmegaConf.to_container(OmegaConf.load(file))
+    before, now = str(values["output_dir"]), str(Path(run).resolve())
+    return OmegaConf.create(_moved(values, before, now))
+
+
+def _moved(node: Any, before: str, now: str) -> Any:
+    if isinstance(node, dict):
+        return {key: _moved(value, before, now) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_moved(value, before, now) for value in node]
+    if isinstance(node, str) and (node == before or node.startswith(before + "/")):
+        return now + node[len(before) :]
+    return node
+
+
 def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """Give the configuration of the run that ``resume`` names, changed by the command line's values.
 
@@ -111,26 +167,37 @@ def resumed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         overrides: the command line, without sweeps.
 
     Raises:
-        ConfigError: if the folder holds no run, or the command line chooses another group than the run's.
+        ConfigError: if the folder holds no run, or the command line names an unknown key or another group.
     """
     if config.get("resume") is None:
         return config
-    file = Path(config.resume) / "config.yaml"
-    if not file.is_file():
-        raise ConfigError(f"`resume={config.resume}` holds no config.yaml; name the folder of a run, under outputs/.")
-    found = OmegaConf.load(file)
-    assert isinstance(found, DictConfig)
+    try:
+        found = run_config(config.resume)
+    except ConfigError as error:
+        raise ConfigError(f"`resume={config.resume}`: {error}") from None
     for override in OverridesParser.create().parse_overrides(list(overrides)):
-        key = override.get_key_element()
-        if key == "resume" or key.startswith("hydra"):
+        key = override.get_key_element().lstrip("+~")
+        if key == "resume" or key.split(".")[0] == "hydra":
             continue
-        if isinstance(OmegaConf.select(found, key), DictConfig) or key in ("experiment", "debug"):
-            raise ConfigError(
-                f"`{override.input_line}` cannot change a resumed run; change single values only."
-            )
+        if key in REFUSED and override.value() not in (None, REFUSED[key][0]):
+            raise ConfigError(_refused(key))
+        node, name = _beside(found, key)
+        if isinstance(node.get(name), DictConfig) or key in ("experiment", "debug"):
+            raise ConfigError(f"`{override.input_line}` cannot change a resumed run; change single values only.")
+        if name not in node:
+            raise ConfigError(_no_key(key, name, node))
         OmegaConf.update(found, key, override.value())
-    found.output_dir = str(Path(config.resume).resolve())
     return found
+
+
+def _beside(config: DictConfig, key: str) -> tuple[DictConfig, str]:
+    """Follow a key as far as it exists: the last mapping, and the part of the key to look up in it."""
+    node, parts = config, key.split(".")
+    for part in parts[:-1]:
+        if not isinstance(node.get(part), DictConfig):
+            return node, part
+        node = node[part]
+    return node, parts[-1]
 
 
 def first_of_sweeps(overrides: Sequence[str]) -> list[str]:
@@ -240,16 +307,15 @@ def _unknown_key(key: str, overrides: Sequence[str], config_name: str, folder: P
     if key in REFUSED:
         return _refused(key)
     chosen = [override for override in overrides if override.split("=")[0] in _groups(folder)]
-    parts = key.split(".")
-    for depth in range(len(parts) - 1, -1, -1):
-        parent = ".".join(parts[:depth])
-        config = _compose(chosen, config_name, folder)
-        node: Any = OmegaConf.select(config, parent) if parent else config
-        if isinstance(node, DictConfig):
-            break
+    node, name = _beside(_compose(chosen, config_name, folder), key)
+    return _no_key(key, name, node)
+
+
+def _no_key(key: str, name: str, node: DictConfig) -> str:
+    parent = node._get_full_key(None)
     known = [str(name) for name in node if not str(name).startswith("_")]
     where = f"in `{parent}`" if parent else "at the top"
-    close = difflib.get_close_matches(parts[depth], known, n=1)
+    close = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else f" A new key is written +{key}=..."
     return f"Unknown key `{key}`; {where} there are {' '.join(sorted(known))}.{hint}"
 
