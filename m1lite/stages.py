@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m1lite.baselines import blind_result, oracle, task_means
-from m1lite.callbacks.interrupt import InterruptCallback
+from m1lite.callbacks.interrupt import InterruptCallback, ctrl_c_raises
 from m1lite.callbacks.record import RecordCallback
 from m1lite.callbacks.rollout import RolloutCallback
 from m1lite.callbacks.sync import SyncCallback
@@ -25,6 +25,7 @@ from m1lite.collaboration.loop import run
 from m1lite.collaboration.topology import Topology, complete, hidden
 from m1lite.console import progress, say
 from m1lite.evaluation import Evaluator, Verdict, other_videos
+from m1lite.ledger import Ledger, write_whole
 from m1lite.modules.adapters import read_adapter, save_adapters
 from m1lite.modules.bases import base_tensors, load_base
 from m1lite.modules.ranks import barrier, gather_rows, num_ranks, this_rank
@@ -84,7 +85,7 @@ class EvaluationPlan:
     """What is measured around the training."""
 
     untrained_samples: int = 64
-    """Test questions that the untrained team plays; its replies run to the limit, which takes long."""
+    """Test questions that the untrained team plays, 0 for none; its replies run to the limit, which takes long."""
     controls: bool = True
     """Play the trained team with peers hidden, and with another video's results."""
     more_sft: bool = False
@@ -95,17 +96,6 @@ class EvaluationPlan:
     """Of the bootstrap over videos."""
     budget_seconds: Mapping[str, float] = field(default_factory=dict)
     """Stage to the seconds that are planned for it; printed when the stage begins."""
-
-
-@dataclass
-class _Ledger:
-    """Seconds, CPU seconds and tokens per stage, and the verdicts of every evaluation."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    cpu_seconds: dict[str, float] = field(default_factory=dict)
-    tokens: dict[str, int] = field(default_factory=dict)
-    verdicts: dict[str, list[Verdict]] = field(default_factory=dict)
-    cold_start: dict[str, list[dict[str, float]]] = field(default_factory=dict)
 
 
 class Stages:
@@ -142,10 +132,8 @@ class Stages:
         self.learning, self.plan, self.score = learning, evaluation, score
         self.directory, self.seed, self.config = directory, seed, config
         self.say = say if this_rank() == 0 else lambda line: None
-        self.ledger = _Ledger(
-            seconds={name: wall for name, (wall, _) in spent.items()},
-            cpu_seconds={name: sum(gather_rows([cpu])) for name, (_, cpu) in spent.items()},
-        )
+        self.ledger = Ledger.read(directory / "ledger.json")
+        self.ledger.spend({name: (wall, sum(gather_rows([cpu]))) for name, (wall, cpu) in spent.items()})
         self.evaluator = Evaluator(
             generate=party.engines.generate,
             run_tools=party.toolbox.run,
@@ -241,7 +229,10 @@ class Stages:
         )
         last = self.directory / "checkpoints" / "last.ckpt"
         module = learning.make_module(team)
-        trainer.fit(module, datamodule=self.data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+        with ctrl_c_raises(trainer):
+            trainer.fit(
+                module, datamodule=self.data, ckpt_path=str(last) if last.is_file() else None, weights_only=True
+            )
         if this_rank() == 0:
             save_adapters(team, self.directory / "adapters")
         barrier()
@@ -275,10 +266,11 @@ class Stages:
         run_tools: Any = None,
     ) -> None:
         """Play this rank's share, or read what an earlier run of this folder found."""
+        if not samples:
+            return
         path = self.directory / "verdicts" / f"{name}.jsonl"
         if path.is_file():
-            rows = [Verdict(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-            self.ledger.verdicts[name] = rows
+            self.ledger.keep(name, [Verdict(**json.loads(line)) for line in path.read_text("utf-8").splitlines()])
             return
         started = time.perf_counter()
         share = samples[this_rank() :: num_ranks()]
@@ -292,8 +284,7 @@ class Stages:
                 on_batch=advance,
             )
         rows = sorted(gather_rows(self.evaluator.verdicts(episodes)), key=lambda row: row.sample_id)
-        self.ledger.verdicts[name] = rows
-        self.ledger.tokens[name] = sum(row.sampled_tokens + row.read_tokens for row in rows)
+        self.ledger.keep(name, rows)
         seconds = time.perf_counter() - started
         mean = sum(row.team for row in rows) / len(rows)
         parsed = sum(sum(row.parsed.values()) / len(row.parsed) for row in rows) / len(rows)
@@ -330,22 +321,23 @@ class Stages:
         planned = self.plan.budget_seconds.get(name)
         self.say(f"[{name}]" + (f" budget {planned:.0f} s" if planned else ""))
         wall, cpu = time.perf_counter(), cpu_seconds()
-        yield
-        seconds, used = time.perf_counter() - wall, cpu_seconds() - cpu
-        self.ledger.seconds[name] = seconds
-        self.ledger.cpu_seconds[name] = sum(gather_rows([used]))
-        self.say(f"  {name} took {seconds:.0f} s, {self.ledger.cpu_seconds[name]:.0f} CPU seconds")
+        try:
+            yield
+        except BaseException:
+            # The other ranks are not asked: they may be stuck in what failed here.
+            self._spend(name, time.perf_counter() - wall, (cpu_seconds() - cpu) * num_ranks())
+            raise
+        seconds, used = time.perf_counter() - wall, sum(gather_rows([cpu_seconds() - cpu]))
+        self._spend(name, seconds, used)
+        self.say(f"  {name} took {seconds:.0f} s, {used:.0f} CPU seconds")
+
+    def _spend(self, name: str, seconds: float, cpu: float) -> None:
+        self.ledger.spend({name: (seconds, cpu)})
+        if this_rank() == 0:
+            self.ledger.write(self.directory / "ledger.json")
 
 
 def cpu_seconds() -> float:
     """Return the processor time that this process and its children have used."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it, so that nobody ever reads half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
