@@ -1,4 +1,4 @@
-"""One rank of a two-process fit; started by test_ranks.py with the output folder. Also importable there for the union."""
+"""One rank of a two-process fit; test_ranks.py starts it with the output folder, and runs `fit` for the union."""
 
 import sys
 from functools import partial

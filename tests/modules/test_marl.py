@@ -275,7 +275,7 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted_then_raised(make_te
     team = make_team(stir=0.05)
     module = MarlModule(team, optimizer=partial(AdamW, lr=0.1), max_skipped=2)
     before = team.fingerprint()
-    with pytest.raises(NonFiniteUpdateError, match="update of 'bea' at step 2 is not finite .* after 2 skipped"):
+    with pytest.raises(NonFiniteUpdateError, match=r"update of 'bea' at step 2 is not finite .* after 2 skipped"):
         fit(module, batches(), max_steps=3)
     assert team.fingerprint() == before
     assert module.versions["bea"] == 0

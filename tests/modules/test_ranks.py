@@ -12,6 +12,8 @@ import torch.distributed as dist
 from m1lite.modules.ranks import check_same_on_ranks, check_world, mean_over_ranks, num_ranks, reduce_over_ranks
 from m1lite.modules.strategy import TeamStrategy
 
+pytestmark = pytest.mark.slow
+
 WORKER = Path(__file__).with_name("rank_worker.py")
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 

@@ -205,7 +205,7 @@ def test_wrong_input_is_named(base):
         SftRow(input_ids=[1, 2], weights=[0.0], answer_mask=[False, True])
     with pytest.raises(ValueError, match=r"first token with 1\.0"):
         SftRow(input_ids=[1], weights=[1.0], answer_mask=[False])
-    with pytest.raises(ValueError, match="`batch_size` is 9; .* number of rows, 4"):
+    with pytest.raises(ValueError, match=r"`batch_size` is 9; .* number of rows, 4"):
         SftLoader(copying_rows(4), 9, pad_id=0)
     with pytest.raises(ValueError, match="seconds=None, steps=None"):
         SftModule(base, optimizer=partial(AdamW, lr=1.0))

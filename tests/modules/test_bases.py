@@ -1,0 +1,34 @@
+import pytest
+import torch
+
+from m1lite.modules.bases import base_tensors, hash_weights, load_base
+from m1lite.modules.tiny import save_tiny_base, tiny_base
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "qwen2"])
+def test_a_base_comes_back_from_its_directory_frozen(tmp_path, architecture):
+    save_tiny_base(tmp_path, architecture, hidden_size=32)
+    model, tokenizer = tiny_base(architecture, hidden_size=32)
+    base = load_base(str(tmp_path))
+    assert hash_weights(base.model) == hash_weights(model)
+    assert base.name == str(tmp_path)
+    assert not base.model.training
+    assert not any(parameter.requires_grad for parameter in base.model.parameters())
+    words = "keep ? red-square 12"
+    assert base.tokenizer(words).input_ids == tokenizer(words).input_ids
+
+
+def test_dtype_is_that_asked_for_and_changes_the_hash(tmp_path):
+    save_tiny_base(tmp_path, hidden_size=32)
+    half = load_base(str(tmp_path), dtype="bfloat16")
+    assert {tensor.dtype for _, tensor in base_tensors(half.model)} == {torch.bfloat16}
+    assert hash_weights(half.model) != hash_weights(load_base(str(tmp_path)).model)
+    with pytest.raises(ValueError, match=r"`dtype` 'int8' is not one of \['bfloat16', 'float16', 'float32'\]"):
+        load_base(str(tmp_path), dtype="int8")
+
+
+def test_its_weights_load_into_a_bare_model():
+    model, _ = tiny_base(hidden_size=32, seed=1)
+    other, _ = tiny_base(hidden_size=32, seed=2)
+    other.load_state_dict(dict(base_tensors(model)))
+    assert hash_weights(other) == hash_weights(model)
