@@ -8,6 +8,7 @@ the answers in the loss. Every base is trained by one rank; ranks share the base
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
+from m1lite.callbacks.interrupt import ctrl_c_raises
 from m1lite.collaboration.loop import RunTools, run
 from m1lite.collaboration.topology import Topology
 from m1lite.data.demonstrations import Demonstrator, read_results
@@ -213,12 +215,16 @@ class ColdStart:
                 logger=logger,
                 show_progress=show_progress,
             )
+        # Renamed when all of them are written: who finds the folder finds whole bases in it.
+        partial_directory = directory.with_name(f".{directory.name}")
         for index, (name, base) in enumerate(bases.items()):
             broadcast_weights(base.model, source=index % num_ranks())
             base.name = str(directory / name)
             if this_rank() == 0:  # where there are ranks, transformers writes on this one only
-                base.model.save_pretrained(base.name)
-                base.tokenizer.save_pretrained(base.name)
+                base.model.save_pretrained(partial_directory / name)
+                base.tokenizer.save_pretrained(partial_directory / name)
+        if this_rank() == 0:
+            os.replace(partial_directory, directory)
         barrier()
         return dict(gather_rows(list(curves.items())))
 
@@ -249,11 +255,12 @@ class ColdStart:
             check_val_every_n_epoch=None,
             log_every_n_steps=20,
         )
-        trainer.fit(
-            module,
-            SftLoader(rows, self.batch_size, pad_id=pad_id, seed=self.seed),
-            SftLoader(validation, 64, pad_id=pad_id, shuffle=False),
-        )
+        with ctrl_c_raises(trainer):
+            trainer.fit(
+                module,
+                SftLoader(rows, self.batch_size, pad_id=pad_id, seed=self.seed),
+                SftLoader(validation, 64, pad_id=pad_id, shuffle=False),
+            )
         base.model.requires_grad_(False).eval()
         return curve.points
 

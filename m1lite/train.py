@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 # Set before torch and vLLM load. Threads that spin while they wait cost 10 to 30 times next to a busy neighbour.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from m1lite.configuration import entry, resumed
+from m1lite.configuration import ConfigError, entry, resumed
 from m1lite.launch import start_ranks, under_launcher
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 def train(config: DictConfig) -> None:
     """Run all stages, in as many processes as the trainer has devices."""
     job = HydraConfig.get()
+    config = resumed(config, job.overrides.task)
     devices = config.trainer.devices
     if devices > 1 and not under_launcher():
         arguments = [*job.overrides.task, f"hydra.run.dir={job.runtime.output_dir}", "hydra.job.chdir=false"]
@@ -34,17 +35,32 @@ def train(config: DictConfig) -> None:
         if code:
             sys.exit(code)
         return
-    config = resumed(config, job.overrides.task)
     # Heavy packages only now: a wrong command line is answered at once.
     from m1lite.build import build_stages, join_ranks
     from m1lite.console import hush_libraries
+    from m1lite.data.readers.jsonl import DataError
+    from m1lite.ledger import write_whole
+    from m1lite.modules.ranks import this_rank
+    from m1lite.video.reader import VideoError
 
     hush_libraries()
     join_ranks(config.trainer.accelerator)
     directory = Path(config.output_dir)
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
-    build_stages(config).run()
+    if this_rank() == 0:
+        write_whole(directory / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+    try:
+        build_stages(config).run()
+    except KeyboardInterrupt:
+        _stop(f"Interrupted. Continue with: python -m m1lite.train resume={directory}", code=130)
+    except (ConfigError, DataError, VideoError) as error:
+        _stop(str(error), code=2)
+
+
+def _stop(message: str, *, code: int) -> NoReturn:
+    """End this process; of several ranks the first one says why."""
+    if os.environ.get("RANK", "0") == "0":
+        print(message, file=sys.stderr, flush=True)
+    sys.exit(code)
 
 
 main = entry(train)

@@ -14,7 +14,7 @@ RANKS = [
     ["video", "engines", "metrics", "rl"],
     ["toolbox", "agents", "data"],
     ["collaboration", "rewards", "modules"],
-    ["callbacks", "assembly", "cold_start", "evaluation", "baselines", "report", "stages"],
+    ["callbacks", "assembly", "cold_start", "console", "evaluation", "ledger", "baselines", "report", "stages"],
     ["launch", "configuration", "build", "train", "evaluate", "ask"],
 ]
 ORDER = [part for rank in RANKS for part in rank]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,17 @@ class RecordCallback(pl.Callback):
         self.directory = Path(directory)
         self.every_n_steps = every_n_steps
         self.running_reward: float | None = None
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Drop what an interrupted run wrote after its last checkpoint: these steps are played again."""
+        path = self._path(trainer)
+        if not path.is_file():
+            return
+        temporary = path.with_name(f".{path.name}")
+        with path.open(encoding="utf-8") as old, temporary.open("w", encoding="utf-8") as new:
+            new.writelines(line for line in old if _is_before(line, trainer.global_step))
+        os.replace(temporary, path)
 
     @override
     def on_train_batch_end(
@@ -76,13 +88,24 @@ class RecordCallback(pl.Callback):
     def _write(self, trainer: pl.Trainer, batch: RolloutBatch, *, step: int, split: str) -> None:
         if not batch.episodes:
             return
-        rank = trainer.global_rank
         self.directory.mkdir(parents=True, exist_ok=True)
-        path = self.directory / (f"trajectories-{rank}.jsonl" if rank else "trajectories.jsonl")
-        with path.open("a", encoding="utf-8") as file:
+        with self._path(trainer).open("a", encoding="utf-8") as file:
             for episode, rewards in zip(batch.episodes, batch.rewards, strict=True):
                 line = {"step": step, "split": split, **episode_line(episode, rewards)}
                 file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def _path(self, trainer: pl.Trainer) -> Path:
+        rank = trainer.global_rank
+        return self.directory / (f"trajectories-{rank}.jsonl" if rank else "trajectories.jsonl")
+
+
+def _is_before(line: str, step: int) -> bool:
+    """Tell whether a line was written before the fit came to ``step``; a line that was cut off was not."""
+    if not line.endswith("\n"):
+        return False
+    row = json.loads(line)
+    # A validation carries the number of steps done before it, a training step's lines that of the step itself.
+    return row["step"] <= step - (row["split"] == "train")
 
 
 def resident_gigabytes() -> float:
