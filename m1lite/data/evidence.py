@@ -61,7 +61,8 @@ def _in_order(words: Sequence[str]) -> Sequence[str]:
     """Return the objects that a result lists by first sight: of `seen 2 A B` or of `A 9 15 B 12 20`."""
     if words[:1] == ["seen"]:
         return words[2:]
-    return words[::3] if words and len(words) % 3 == 0 and words[1].isdigit() else ()
+    spans = len(words) % 3 == 0 and all(word.isdigit() for word in (*words[1::3], *words[2::3]))
+    return words[::3] if spans else ()
 
 
 def _counting(sample: Sample, texts: Sequence[str]) -> bool:

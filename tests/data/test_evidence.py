@@ -52,6 +52,8 @@ def test_shown(sample, texts):
         (NEXT, ["seen 2 blue-circle red-square"]),
         (NEXT, ["seen 3 red-square green-square blue-circle"]),
         (NEXT, ["t 5 red-square blue-circle"]),
+        (NEXT, ["t 2 blue-circle red-square t 5 blue-circle green-square t 9 none"]),
+        (NEXT, ["t 2 red-square blue-square t 9 blue-circle"]),
         (NEXT, ["seen 0"]),
         (NEXT, ["none", ""]),
         (NEXT, ["red-square left"]),
