@@ -6,7 +6,6 @@ Another version may lack a seam; then :func:`load` says which one is missing. Th
 from __future__ import annotations
 
 import functools
-import gc
 import os
 import random
 import threading
@@ -132,7 +131,7 @@ def _patch() -> None:
     # The original is compiled at the first log-prob (7.5 s); the rank that it counts is never read here.
     sampling.batched_count_greater_than = count_at_least
     # The original ends every torch.distributed group of the process, the trainer's and other engines' too.
-    core.cleanup_dist_env_and_memory = lambda *_args, **_kwargs: gc.collect()
+    core.cleanup_dist_env_and_memory = lambda *_args, **_kwargs: None
     if current_platform.is_cpu():
         _patch_cpu_lora()
 
@@ -236,9 +235,11 @@ def _register(architectures: Sequence[str]) -> None:
 
 
 def shut_down(llm: Any) -> None:
-    """Free an engine's memory; other engines and the trainer's process group live on."""
+    """End an engine; other engines and the trainer's process group live on.
+
+    Its memory is free once the caller has dropped ``llm`` and the collector has run: it holds itself in circles.
+    """
     llm.llm_engine.engine_core.shutdown()
-    gc.collect()
     GROUPS.leave()
 
 

@@ -6,6 +6,7 @@ Requests carry token ids both ways. What vLLM would get wrong without an error i
 
 from __future__ import annotations
 
+import gc
 import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -245,6 +246,8 @@ class VllmEngine:
         llm, self._llm = self._llm, None
         with compat.globals_kept():
             compat.shut_down(llm)
+        del llm
+        gc.collect()
 
 
 def end_ids(model: str | Path, source: Mapping[str, Any]) -> list[int]:

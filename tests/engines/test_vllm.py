@@ -167,7 +167,14 @@ def test_log_prob_ranks_are_not_compiled(vllm_engine, make_requests):
     assert compat.count_at_least(logprobs, torch.tensor([[0.4], [0.2]])).tolist() == [2, 3]
 
 
-def test_a_failed_step_leaves_an_engine_that_works(vllm_engine, make_requests, monkeypatch):
+@pytest.mark.parametrize(
+    ("fault", "raised", "message"),
+    [
+        (RuntimeError("disk on fire"), EngineError, r"vLLM failed on a batch of 40 requests: .*disk on fire"),
+        (KeyboardInterrupt("by hand"), KeyboardInterrupt, "by hand"),
+    ],
+)
+def test_a_failed_step_leaves_an_engine_that_works(vllm_engine, make_requests, monkeypatch, fault, raised, message):
     requests = make_requests(40)
     before = vllm_engine.generate(requests)
     inner = vllm_engine._llm.llm_engine
@@ -176,12 +183,12 @@ def test_a_failed_step_leaves_an_engine_that_works(vllm_engine, make_requests, m
     def broken():
         calls.append(1)
         if len(calls) == 3:
-            raise RuntimeError("disk on fire")
+            raise fault
         return step()
 
     with monkeypatch.context() as patch:
         patch.setattr(inner, "step", broken)
-        with pytest.raises(EngineError, match=r"vLLM failed on a batch of 40 requests: .*disk on fire"):
+        with pytest.raises(raised, match=message):
             vllm_engine.generate(requests)
     assert not inner.has_unfinished_requests()
     assert vllm_engine.generate(requests) == before
