@@ -70,8 +70,11 @@ class CompactSpelling:
         return _NEXT.join([*fault, *self._results(own, peers), "keep ?"])
 
     def ask_answer(self, sample: Sample, own: Sequence[Message], peers: Sequence[Message]) -> str:
-        """Write the new results and `answer :` with the question."""
-        return _NEXT.join([*self._results(own, peers), f"answer : {_asked(sample)}"])
+        """Write the new results and `answer :` with the question, whose options and times stand in the first turn.
+
+        So the question's object is the last word before the reply: a small model need not look for it.
+        """
+        return _NEXT.join([*self._results(own, peers), f"answer : {sample.question}"])
 
     def write_plan(self, plan: Plan) -> str:
         """Write the calls in order."""
