@@ -15,6 +15,16 @@ NUM_OPTIONS = 4
 NUM_TIMES = 2
 """Times asked of a tracking question."""
 
+FIRST_WORDS: Mapping[Task, str] = {
+    Task.GROUNDING: "when",
+    Task.CHOICE: "next",
+    Task.COUNTING: "count",
+    Task.GROUNDED_QA: "where",
+    Task.TRACKING: "track",
+    Task.CAPTION: "list",
+}
+"""The word that begins a task's questions and tells the task."""
+
 _LENGTHS = ((30, "short"), (45, "medium"))
 
 
@@ -59,9 +69,10 @@ def _subjects(scene: SceneScript, task: Task) -> Sequence[Event]:
     return scene.events
 
 
-def _sample(scene: SceneScript, task: Task, question: str, answer: Answer) -> Sample:
+def _sample(scene: SceneScript, task: Task, subject: str, answer: Answer) -> Sample:
     length = next((name for limit, name in _LENGTHS if scene.duration < limit), "long")
     tags = {"source": "world", "length": length, "objects": str(len(scene.events))}
+    question = f"{FIRST_WORDS[task]} {subject}"
     return Sample(id="", video="", duration=scene.duration, task=task, question=question, answer=answer, tags=tags)
 
 
@@ -70,11 +81,11 @@ def _span(event: Event) -> tuple[Span, ...]:
 
 
 def _grounding(scene: SceneScript, event: Event, rng: random.Random) -> Sample:
-    return _sample(scene, Task.GROUNDING, f"when {event.object}", Answer(spans=_span(event)))
+    return _sample(scene, Task.GROUNDING, event.object, Answer(spans=_span(event)))
 
 
 def _grounded_qa(scene: SceneScript, event: Event, rng: random.Random) -> Sample:
-    return _sample(scene, Task.GROUNDED_QA, f"where {event.object}", Answer(text=event.lane, spans=_span(event)))
+    return _sample(scene, Task.GROUNDED_QA, event.object, Answer(text=event.lane, spans=_span(event)))
 
 
 def _choice(scene: SceneScript, event: Event, rng: random.Random) -> Sample:
@@ -85,26 +96,26 @@ def _choice(scene: SceneScript, event: Event, rng: random.Random) -> Sample:
     wrong = [*rng.sample(present, k=len(present)), *rng.sample(absent, k=NUM_OPTIONS)][: NUM_OPTIONS - 1]
     options = [right, *wrong]
     rng.shuffle(options)
-    sample = _sample(scene, Task.CHOICE, f"next {event.object}", Answer(text=right))
+    sample = _sample(scene, Task.CHOICE, event.object, Answer(text=right))
     sample.options = tuple(options)
     return sample
 
 
 def _counting(scene: SceneScript, event: Event, rng: random.Random) -> Sample:
-    return _sample(scene, Task.COUNTING, "count objects", Answer(number=len(scene.events)))
+    return _sample(scene, Task.COUNTING, "objects", Answer(number=len(scene.events)))
 
 
 def _tracking(scene: SceneScript, event: Event, rng: random.Random) -> Sample:
     times = sorted(rng.sample(range(event.start, event.end), k=NUM_TIMES))
     boxes = tuple(event.box_at(second) for second in times)
-    sample = _sample(scene, Task.TRACKING, f"track {event.object}", Answer(boxes=boxes))
+    sample = _sample(scene, Task.TRACKING, event.object, Answer(boxes=boxes))
     sample.times = tuple(float(second) for second in times)
     return sample
 
 
 def _caption(scene: SceneScript, event: Event, rng: random.Random) -> Sample:
     events = tuple(visit.object for visit in scene.events)
-    return _sample(scene, Task.CAPTION, "list objects", Answer(events=events))
+    return _sample(scene, Task.CAPTION, "objects", Answer(events=events))
 
 
 _WRITERS: Mapping[Task, Callable[[SceneScript, Event, random.Random], Sample]] = {

@@ -1,7 +1,7 @@
 """The synthetic world's scenes: draw a script of moving coloured shapes, and render it to pixels.
 
-The script is the truth. Questions about it are in data/questions.py, files on disk in data/worlds.py; what the tools see
-is decoded pixels only (toolbox/perception.py, whose colours and shapes are drawn here).
+The script is the truth. Questions about it are in data/questions.py, files on disk in data/worlds.py; what the tools
+see is decoded pixels only (toolbox/perception.py, whose colours and shapes are drawn here).
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from m1lite.records import Box
 from m1lite.toolbox.perception import COLOURS, LANES, OBJECTS, shape_mask
 
 MAX_NUMBER = 64
-"""Seconds and pixels stay within 0..64, so that every number of a question or answer is one word of a small vocabulary."""
+"""Seconds and pixels stay within 0..64: every number of a question or answer is one word of a small vocabulary."""
+
+MAX_BACKGROUND = 80
+"""Brighter greys come too near to the colours, and perception of decoded frames is no longer exact."""
 
 _MARGIN = 1  # pixels between an object and the rim of the picture
 _DRAWS_PER_OBJECT = 200
@@ -41,7 +44,7 @@ class SceneSpec:
     min_visible_seconds: int = 3
     """Shortest stay; at 1 frame per 2 s (the rough look) every object is still seen at least once."""
     max_visible_seconds: int = 12
-    """Longest stay; at most one fine look (12 s) covers it. The spread of stays keeps a constant guess of a span poor."""
+    """Longest stay; one fine look (12 s) can cover it. The spread of stays keeps a constant guess of a span poor."""
     min_gap_seconds: int = 2
     """Least time between two starts, so that the rough look still tells their order."""
     object_sizes: tuple[int, ...] = (10, 12, 14, 16)
@@ -51,10 +54,12 @@ class SceneSpec:
     size: int = MAX_NUMBER
     """Height and width of the picture in pixels."""
     background: int = 56
-    """Grey level of the background, 0 to 255: dim enough to be far from every colour, not so dark that compression
+    """Grey level of the background: dim enough to be far from every colour, not so dark that compression
     smears the rims of the objects."""
 
     def __post_init__(self) -> None:
+        for name in ("frame_rates", "object_sizes"):  # lists in a configuration
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         _check_range("seconds", self.min_seconds, self.max_seconds, least=1, most=MAX_NUMBER)
         _check_range("objects", self.min_objects, self.max_objects, least=2, most=len(OBJECTS))
         _check_range("visible_seconds", self.min_visible_seconds, self.max_visible_seconds, 2, self.min_seconds)
@@ -64,6 +69,8 @@ class SceneSpec:
             raise ValueError(f"`min_gap_seconds` must be at least 1, got {self.min_gap_seconds}.")
         if not 16 <= self.size <= MAX_NUMBER or self.size % 2:
             raise ValueError(f"`size` must be even and from 16 to {MAX_NUMBER} pixels, got {self.size}.")
+        if not 0 <= self.background <= MAX_BACKGROUND:
+            raise ValueError(f"`background` must be from 0 to {MAX_BACKGROUND}, got {self.background}.")
         room = self.size // len(LANES) - 2 * (self.lane_jitter + _MARGIN) + 1
         if not self.object_sizes or min(self.object_sizes) < 6 or max(self.object_sizes) > room:
             raise ValueError(

@@ -61,6 +61,10 @@ class WorldSpec:
     """What makes the scenes easy or hard."""
 
     def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "tasks", tuple(Task(task) for task in self.tasks))  # names in a configuration
+        except ValueError as error:
+            raise ValueError(f"`tasks` holds an unknown name ({error}); use {', '.join(Task)}.") from None
         for split in SPLITS:
             if self.count(split) < 0:
                 raise ValueError(f"`num_{split}` must be at least 0, got {self.count(split)}.")

@@ -29,8 +29,8 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "purple": (170, 50, 200),
     "orange": (255, 120, 0),
 }
-"""Name to RGB. Any two differ by at least 155 in L1. Yellow is not bright: on a dark background, video compression would
-eat the tips of a bright shape."""
+"""Name to RGB. Any two differ by at least 155 in L1. Yellow is not bright: on a dark background, video compression
+would eat the tips of a bright shape."""
 
 SHAPES: tuple[str, ...] = ("square", "circle", "triangle", "diamond")
 LANES: tuple[str, ...] = ("left", "middle", "right")
@@ -40,8 +40,8 @@ OBJECTS: tuple[str, ...] = tuple(f"{colour}-{shape}" for colour in COLOURS for s
 """Every object that can be named, one word each."""
 
 MAX_COLOUR_DISTANCE = 100
-"""Largest L1 distance (0 to 765) between a pixel and a colour that it still counts as. After H.264 at crf 18, 99.999 % of
-an object's pixels stay within 85 of its colour, and the dim grey around it stays beyond 120."""
+"""Largest L1 distance (0 to 765) between a pixel and a colour that it still counts as. After H.264 at crf 18, 99.999 %
+of an object's pixels stay within 85 of its colour, and the dim grey around it stays beyond 120."""
 MIN_PIXELS = 12
 """Smaller components are compression artefacts, not objects."""
 MIN_SHAPE_OVERLAP = 0.6

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -35,6 +37,7 @@ class PyavDecoder:
         self._stream = self._container.streams.video[0]
         self._stream.thread_count = 1  # as in torchcodec: callers run several readers, not several threads in one
         self._base = Fraction(self._stream.time_base or 1)
+        self._keys: list[tuple[int, float]] = []  # (showing time, decoding time) in ticks, ascending
         count, self._first_pts, end_pts = self._scan()
         seconds = float((end_pts - self._first_pts) * self._base)
         height, width = self._shown_size()
@@ -57,7 +60,7 @@ class PyavDecoder:
         return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous(), starts  # (N, H, W, 3) -> NCHW
 
     def _scan(self) -> tuple[int, int, int]:
-        """Count the frames and find the first and last timestamp from the packets, in ticks, without decoding."""
+        """Count the frames, find the first and the last timestamp in ticks, note the key frames; decode nothing."""
         step = round(1 / ((self._stream.average_rate or 25) * self._base)) or 1  # for packets without a duration
         count, first, end = 0, None, 0
         try:
@@ -66,12 +69,17 @@ class PyavDecoder:
                 if pts is None or packet.is_discard:  # the flushing packet, or one that an edit list cuts away
                     continue
                 count += 1
+                if packet.is_keyframe:
+                    self._keys.append((pts, pts if packet.dts is None else packet.dts))
                 first = pts if first is None else min(first, pts)
                 end = max(end, pts + (packet.duration or step))
         except FFmpegError as error:
             raise unreadable(self._uri, f"it is damaged after {count} frames ({_reason(error)})") from error
         if first is None or end <= first:
             raise unreadable(self._uri, "its video stream has no frames")
+        if not self._keys:
+            raise unreadable(self._uri, f"none of its {count} frames is a key frame; it is damaged")
+        self._keys.sort()
         return count, first, end
 
     def _shown_at(self, ticks: list[int]) -> Iterator[av.VideoFrame]:
@@ -87,26 +95,21 @@ class PyavDecoder:
             yield shown
 
     def _from(self, tick: int) -> Iterator[av.VideoFrame]:
-        """Decode forward from the key frame before ``tick``, or from the first frame where the file has no index."""
-        self._container.seek(tick, stream=self._stream, backward=True)
-        frames = self._decode()
-        frame = next(frames, None)
-        if frame is None or _pts(frame) > tick:
-            self._container.seek(self._first_pts, stream=self._stream, backward=True)
-            frames = self._decode()
-            frame = next(frames, None)
-        if frame is not None:
-            yield frame
-        yield from frames
+        """Decode forward from the last key frame at or before ``tick``."""
+        index = max(bisect_right(self._keys, (tick, math.inf)) - 1, 0)
+        # Containers without an index (MPEG-TS) seek by decoding time and would miss the key frame by its showing time.
+        self._container.seek(int(self._keys[index][1]), stream=self._stream, backward=True)
+        return self._decode()
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         return (frame for frame in self._container.decode(self._stream) if frame.pts is not None)
 
     def _shown_size(self) -> tuple[int, int]:
         """Height and width as displayed; only a decoded frame tells the rotation."""
-        frame = next(self._from(self._first_pts), None)
-        if frame is None:
-            raise unreadable(self._uri, "none of its frames can be decoded")
+        try:
+            frame = next(self._from(self._first_pts))
+        except (FFmpegError, StopIteration) as error:
+            raise unreadable(self._uri, f"its first frame cannot be decoded ({_reason(error)})") from error
         height, width = _upright(frame).shape[:2]
         return height, width
 
@@ -138,7 +141,7 @@ def encode(path: str, frames: Tensor, *, fps: float, crf: int, pixel_format: str
 
 
 def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error).strip(" .")
+    return str(getattr(error, "strerror", None) or error).strip(" .") or "nothing there"
 
 
 BACKEND = Backend(name="PyAV", open=PyavDecoder, encode=encode)

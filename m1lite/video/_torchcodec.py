@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from torchcodec.decoders import AudioDecoder, VideoDecoder
@@ -59,9 +60,9 @@ def _has_audio(uri: str) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """Keep the first line without torchcodec's own file and line number."""
-    line = str(error).strip().splitlines()[0]
-    return line.split(".cpp:")[-1].split(", ", 1)[-1].replace("\n", " ").strip(" .")
+    """Keep the first line, without torchcodec's own file and line number and without the name of the video."""
+    line = str(error).strip().splitlines()[0].split(".cpp:")[-1].split(", ", 1)[-1]
+    return re.sub(r"^Could not open input file: \S+ ", "", line).strip(" .")
 
 
 BACKEND = Backend(name="torchcodec", open=TorchcodecDecoder, encode=encode)

@@ -74,5 +74,6 @@ def no_video_stream(uri: str, streams: str) -> VideoError:
 
 def undecodable(uri: str, seconds: list[float], reason: object) -> VideoError:
     """Make the error for frames that the decoder gives up on."""
-    where = f"the frames from second {seconds[0]:g} to {seconds[-1]:g} cannot be decoded ({reason})"
-    return unreadable(uri, f"{where}; the file is truncated or damaged")
+    where = f"the frames from second {seconds[0]:.2f} to {seconds[-1]:.2f} cannot be decoded ({reason})"
+    remedy = f"{REMEDY[:-1]}, or copy it into a container that can seek: ffmpeg -i FILE -c copy NEW.mp4."
+    return unreadable(uri, f"{where}; the file is truncated, damaged, or cannot seek", remedy)

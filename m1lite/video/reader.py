@@ -262,8 +262,8 @@ class FrameCache:
             for key, (pixels, start) in fresh.items():
                 if pixels.nbytes > self.max_bytes or key in state.frames:
                     continue
+                while state.num_bytes + pixels.nbytes > self.max_bytes:
+                    _, (oldest, _) = state.frames.popitem(last=False)
+                    state.num_bytes -= oldest.nbytes
                 state.frames[key] = (pixels, start)
                 state.num_bytes += pixels.nbytes
-            while state.num_bytes > self.max_bytes:
-                _, (pixels, _) = state.frames.popitem(last=False)
-                state.num_bytes -= pixels.nbytes
