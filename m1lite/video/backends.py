@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from functools import cache
 from importlib import import_module
 from typing import Literal
@@ -12,6 +13,7 @@ import torch
 from m1lite.video.base import Backend
 
 logger = logging.getLogger(__name__)
+_choosing = threading.RLock()
 
 BackendName = Literal["torchcodec", "pyav"]
 
@@ -26,7 +28,8 @@ def find_backend(name: BackendName | None = None) -> Backend:
         ValueError: if the name is unknown.
     """
     if name is None:
-        return _working_backend()
+        with _choosing:  # `cache` alone lets two threads choose, and warn, at once
+            return _working_backend()
     if name not in ("torchcodec", "pyav"):
         raise ValueError(f"`backend` {name!r} is unknown; use 'torchcodec', 'pyav' or None (the one that works here).")
     backend: Backend = import_module(f"m1lite.video._{name}").BACKEND
@@ -52,6 +55,5 @@ def _torchcodec_problem() -> str | None:
         clip = VideoEncoder(frames, frame_rate=1).to_tensor("mp4", codec="libx264", pixel_format="yuv444p")
         VideoDecoder(clip).get_frame_at(0)
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        lines = str(error).strip().splitlines()
-        return lines[0] if lines else type(error).__name__
+        return str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__  # without the list of guesses
     return None

@@ -1,4 +1,5 @@
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -40,9 +41,14 @@ def test_pyav_takes_over_and_says_so_once(hidden_ffmpeg, caplog, tmp_path):
     assert type(video._decoder).__name__ == "PyavDecoder"
     assert video.metadata.num_frames == 4
     assert [record.getMessage() for record in caplog.records] == [
-        "torchcodec does not work here (Could not load libtorchcodec. Likely causes:); "
-        "PyAV reads and writes the videos instead."
+        "torchcodec does not work here (Could not load libtorchcodec); PyAV reads and writes the videos instead."
     ]
+
+
+def test_threads_choose_once(hidden_ffmpeg, caplog):
+    with ThreadPoolExecutor(8) as pool, caplog.at_level(logging.INFO):
+        assert {backend.name for backend in pool.map(lambda _: find_backend(), range(16))} == {"PyAV"}
+    assert len(caplog.records) == 1
 
 
 def test_a_half_installed_torchcodec_counts_as_missing(monkeypatch):
