@@ -37,10 +37,12 @@ WORDS = (*OBJECTS, *NUMBERS, *TOOLS, *GRAMMAR, *AGENTS)
 """Every word that the compact spelling can write in the synthetic world."""
 
 PAD, UNKNOWN, SYSTEM, USER, BOT, END = "<pad>", "<unk>", "<sys>", "<user>", "<bot>", "<end>"
+# Only a reply is closed: so the last word of a question stands right before the mark that the reply begins with, where
+# one layer of attention to the previous token finds it.
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
     "{{ {'system': '" + SYSTEM + "', 'user': '" + USER + "', 'assistant': '" + BOT + "'}[message['role']] }}"
-    " {{ message['content'] }} " + END + " {% endfor -%}"
+    " {{ message['content'] }} {% if message['role'] == 'assistant' %}" + END + " {% endif %}{% endfor -%}"
     "{%- if add_generation_prompt -%}" + BOT + "{%- endif -%}"
 )
 
@@ -61,7 +63,7 @@ def tiny_tokenizer(words: Sequence[str] = WORDS) -> PreTrainedTokenizerFast:
         >>> tokenizer = tiny_tokenizer(["keep", "revise"])
         >>> chat = [{"role": "user", "content": "keep"}]
         >>> tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        '<user> keep <end> <bot>'
+        '<user> keep <bot>'
         >>> tokenizer("keep  keep revise other").input_ids
         [6, 6, 7, 1]
     """

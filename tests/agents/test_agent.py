@@ -37,7 +37,7 @@ def play(agent, state, kind, text, own=(), peers=(), **options):
 def test_an_episode_appends_and_is_recorded(agent, sample_of):
     state = agent.start(sample_of())
     request, plan = play(agent, state, TurnKind.PLAN, "grounding_tool red-square")
-    opening = "<sys> tools grounding_tool <end> <user> video 47 : when red-square <end> <bot>"
+    opening = "<sys> tools grounding_tool <user> video 47 : when red-square <bot>"
     assert CHAT.tokenizer.decode(request.prompt_ids) == opening
     assert (request.policy, request.seed, request.sampling) == ("ada", 11, Sampling())
     assert state.steps == [GROUND]
@@ -45,13 +45,13 @@ def test_an_episode_appends_and_is_recorded(agent, sample_of):
 
     found = Message(author="ada", round=1, kind=MessageKind.RESULT, text="red-square 9 15", call=GROUND)
     request, decision = play(agent, state, TurnKind.COMMUNICATE, "revise none", own=[found])
-    heard = "<user> me : grounding_tool red-square = red-square 9 15 | keep ? <end> <bot>"
+    heard = "<user> me : grounding_tool red-square = red-square 9 15 | keep ? <bot>"
     assert CHAT.tokenizer.decode(request.prompt_ids) == f"{opening} grounding_tool red-square <end> {heard}"
     assert (state.steps, decision.plan, decision.kind) == ([], Plan(), MessageKind.DECISION)
 
     request, answer = play(agent, state, TurnKind.ANSWER, "9 15")
     assert CHAT.tokenizer.decode(request.prompt_ids).endswith(
-        "<bot> revise none <end> <user> answer : when red-square <end> <bot>"
+        "<bot> revise none <end> <user> answer : when red-square <bot>"
     )
     trajectory = state.trajectory
     assert trajectory.answer == Answer(spans=(Span(start=9, end=15),))
@@ -79,7 +79,7 @@ def test_a_bad_plan_is_told_and_a_bad_decision_keeps_the_rest(agent, sample_of):
         state.problem == state.trajectory.turns[0].error == "There is no tool 'spatial_tool'; there are grounding_tool."
     )
     request, _ = play(agent, state, TurnKind.COMMUNICATE, "revise grounding_tool red-square")
-    assert CHAT.tokenizer.decode(request.prompt_ids).endswith("<user> me : invalid | keep ? <end> <bot>")
+    assert CHAT.tokenizer.decode(request.prompt_ids).endswith("<user> me : invalid | keep ? <bot>")
     assert (state.problem, state.steps) == ("", [GROUND])
     _, message = play(agent, state, TurnKind.COMMUNICATE, "keep keep")
     assert (message.status, state.steps) == (Status.INVALID_PLAN, [GROUND])

@@ -79,7 +79,7 @@ def heard():
 
     def read(trajectory) -> list[str]:
         prompts = [CHAT.tokenizer.decode(turn.prompt_ids) for turn in trajectory.turns]
-        return [prompt.rpartition("<user> ")[2].removesuffix(" <end> <bot>") for prompt in prompts]
+        return [prompt.rpartition("<user> ")[2].removesuffix(" <bot>") for prompt in prompts]
 
     return read
 

@@ -24,7 +24,7 @@ CHAT_TEXT = (
     "<sys> tools grounding_tool video_retrieval <end> "
     "<user> video 47 : next red-square ? blue-circle green-diamond <end> "
     "<bot> grounding_tool red-square ; rough_browser objects 10 30 <end> "
-    "<user> me : grounding_tool red-square = red-square 9 15 | keep ? <end> <bot>"
+    "<user> me : grounding_tool red-square = red-square 9 15 | keep ? <bot>"
 )
 
 
