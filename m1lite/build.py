@@ -9,6 +9,7 @@ import os
 import time
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from m1lite.assembly import Member, make_agents, make_engines
+from m1lite.configuration import ConfigError, conf_dir, run_config
 from m1lite.console import say
+from m1lite.evaluation import Evaluator
+from m1lite.modules.adapters import read_adapter
+from m1lite.modules.bases import load_base
 from m1lite.modules.ranks import this_rank
 from m1lite.modules.team import Team
 from m1lite.rewards.scoring import score_answers
@@ -69,13 +74,76 @@ def build_party(config: DictConfig, bases: Mapping[str, Base] | None = None) -> 
     return Party(members=members, bases=found, agents=agents, engines=engines, toolbox=toolbox)
 
 
+def load_party(run: str | Path, *, engine: DictConfig | None = None) -> tuple[DictConfig, Party]:
+    """Make the team that a run has trained, ready to play.
+
+    Args:
+        run: the run's folder.
+        engine: instead of the run's own engine; a run with vLLM falls back on transformers where vLLM is missing.
+
+    Returns:
+        The run's configuration with the engine in use, and the team.
+
+    Raises:
+        ConfigError: if the folder holds no run, or one without trained adapters.
+    """
+    config = run_config(run)
+    folder = Path(run).resolve()
+    missing = [name for name in config.team.agents if not (folder / "adapters" / str(name)).is_dir()]
+    if missing:
+        remedy = f"finish it with `python -m m1lite.train resume={run}`"
+        raise ConfigError(f"The run {run} has no trained adapter of {', '.join(map(str, missing))}; {remedy}.")
+    config.engine = _usable(config.engine) if engine is None else engine
+    bases = {}
+    for name, base in config.team.bases.items():
+        stored = folder / "bases" / str(name)
+        bases[str(name)] = load_base(str(stored)) if (stored / "config.json").is_file() else instantiate(base)
+    party = build_party(config, bases)
+    for agent in party.agents:
+        tensors, adapter = read_adapter(folder / "adapters" / agent.name)
+        party.engines.load_adapter(agent.name, tensors, adapter, version=1)
+    return config, party
+
+
+def _usable(engine: DictConfig) -> DictConfig:
+    if "vllm" not in engine["_target_"] or find_spec("vllm") is not None:
+        return engine
+    say("vLLM is not installed; the team plays on transformers, which is slower.")
+    other: Any = OmegaConf.load(conf_dir() / "engine" / "hf.yaml")
+    other.dtype = engine.get("dtype", other.dtype)
+    return other
+
+
+def build_evaluator(config: DictConfig, party: Party, *, batch_size: int = 64) -> Evaluator:
+    """Make what plays a team outside of a training, with the run's rules of collaboration."""
+    rules = config.collaboration
+    return Evaluator(
+        generate=party.engines.generate,
+        run_tools=party.toolbox.run,
+        score=score_answers,
+        aggregate=instantiate(rules.aggregate),
+        max_rounds=rules.max_rounds,
+        max_calls=rules.max_calls,
+        batch_size=batch_size,
+        seed=config.seed,
+    )
+
+
 def build_stages(config: DictConfig) -> Stages:
-    """Make everything that a training needs: the world first, then agents and engines."""
+    """Make everything that a training needs: the world first, then agents and engines.
+
+    Raises:
+        ConfigError: if the cold start needs the synthetic world and the data are others.
+    """
     spent: dict[str, tuple[float, float]] = {}
     resolved: Any = OmegaConf.to_container(config, resolve=True)
     plan = EvaluationPlan(**resolved["evaluation"])
     with _timed("world", plan, spent):
         data = build_data(config)
+        for split in ("train", "val", "test"):
+            data.split(split)  # what is broken in the data is said before engines start
+    if config.get("sft") is not None and not hasattr(data.source, "every_question"):
+        raise ConfigError("The cold start teaches from the synthetic world; with other data give `sft=null`.")
     with _timed("engines", plan, spent):
         party = build_party(config)
     cold_start = None

@@ -149,6 +149,23 @@ def run_config(run: str | Path) -> DictConfig:
     return OmegaConf.create(_moved(values, before, now))
 
 
+def find_run(run: str | None, root: str | Path = "outputs") -> Path:
+    """Give the folder of a run: the one that is named, or the newest under ``root`` that came to its end.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    if run is not None:
+        run_config(run)
+        return Path(run)
+    ends = [path for path in Path(root).glob("**/metrics.json") if (path.parent / "config.yaml").is_file()]
+    if not ends:
+        raise ConfigError(
+            f"No finished run under {Path(root).resolve()}; train one, or name its folder with `run=...`."
+        )
+    return max(ends, key=lambda path: path.stat().st_mtime).parent
+
+
 def _moved(node: Any, before: str, now: str) -> Any:
     if isinstance(node, dict):
         return {key: _moved(value, before, now) for key, value in node.items()}
