@@ -43,14 +43,6 @@ _BATCH = 64
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
-class Row:
-    """What one agent learns from one episode."""
-
-    agent: str
-    tokens: SftRow
-
-
-@dataclass(kw_only=True, slots=True, frozen=True)
 class Lessons:
     """What the cold start plays, and how rows are made of it.
 
@@ -70,7 +62,7 @@ class Lessons:
     answer_weight: float = 1.0
     seed: int = 0
 
-    def rows(self, agents: Sequence[Agent], samples: Sequence[Sample], run_tools: RunTools) -> list[Row]:
+    def rows(self, agents: Sequence[Agent], samples: Sequence[Sample], run_tools: RunTools) -> list[SftRow]:
         """Play this rank's share of the episodes and gather the rows of all ranks.
 
         Args:
@@ -108,7 +100,7 @@ class Lessons:
         agents: Sequence[Agent],
         samples: Sequence[Sample],
         run_tools: RunTools,
-    ) -> list[Row]:
+    ) -> list[SftRow]:
         """Play the ``number``-th batch of its kind, of ``count`` samples; nothing in it depends on the rank."""
         rng = Random(f"lessons {self.seed} {drills} {number}")
         teacher = Demonstrator(agents, answer_weight=self.answer_weight, drills=drills)
@@ -122,14 +114,14 @@ class Lessons:
             topology=self.topology,
         )
         by_name = {agent.name: agent for agent in agents}
-        rows: list[Row] = []
+        rows: list[SftRow] = []
         for episode in episodes:
             others = [sample for sample in samples if sample.video == episode.sample.video] if drills else []
             for demonstration in teacher.demonstrations([episode]):
                 name, turns = demonstration.trajectory.agent, demonstration.trajectory.turns
                 further = self._further(by_name[name], episode, rng.sample(others, k=len(others)))
                 weights = [*demonstration.weights, *[self.answer_weight] * len(further)]
-                rows.append(Row(agent=name, tokens=turns_row([*turns, *further], weights)))
+                rows.append(turns_row([*turns, *further], weights, agent=name))
         return rows
 
     def _further(self, agent: Agent, episode: Episode, questions: Iterable[Sample]) -> list[Turn]:
@@ -180,8 +172,8 @@ class ColdStart:
         self,
         bases: Mapping[str, Base],
         members: Mapping[str, str],
-        rows: Sequence[Row],
-        validation: Sequence[Row],
+        rows: Sequence[SftRow],
+        validation: Sequence[SftRow],
         directory: Path,
         *,
         seconds: float | None = None,
@@ -209,8 +201,8 @@ class ColdStart:
             curves[name] = self._train_base(
                 bases[name],
                 self.optimizer[name] if isinstance(self.optimizer, Mapping) else self.optimizer,
-                [row.tokens for row in rows if row.agent in agents],
-                [row.tokens for row in validation if row.agent in agents],
+                [row for row in rows if row.agent in agents],
+                [row for row in validation if row.agent in agents],
                 seconds=seconds or self.seconds,
                 logger=logger,
                 show_progress=show_progress,

@@ -40,6 +40,8 @@ class SftRow:
     """Weight of each token's loss, 0 on tokens that are only read; the first token must have 0."""
     answer_mask: list[bool]
     """True on the tokens that must all be right for the row to count as answered; may be all false."""
+    agent: str = ""
+    """Whose row it is, where rows of several agents lie together."""
 
     def __post_init__(self) -> None:
         if not len(self.input_ids) == len(self.weights) == len(self.answer_mask) >= 1:
@@ -54,12 +56,13 @@ class SftRow:
         return f"SftRow(tokens={len(self.input_ids)}, weight={sum(self.weights):g}, answer={sum(self.answer_mask)})"
 
 
-def turns_row(turns: Sequence[Turn], weights: Sequence[float]) -> SftRow:
+def turns_row(turns: Sequence[Turn], weights: Sequence[float], *, agent: str = "") -> SftRow:
     """Make a row of one agent's turns: replies are learnt with their turn's weight, all else is read.
 
     Args:
         turns: of one trajectory.
         weights: one per turn; 0 leaves the turn out of the loss. A weighted answer turn is the row's answer.
+        agent: whose turns they are.
 
     Raises:
         ValueError: if the lengths differ.
@@ -73,7 +76,7 @@ def turns_row(turns: Sequence[Turn], weights: Sequence[float]) -> SftRow:
         losses += [0.0] * len(turn.prompt_ids) + [float(weight)] * len(turn.reply_ids)
         is_answer = turn.kind is TurnKind.ANSWER and weight > 0
         answer += [False] * len(turn.prompt_ids) + [is_answer] * len(turn.reply_ids)
-    return SftRow(input_ids=ids, weights=losses, answer_mask=answer)
+    return SftRow(input_ids=ids, weights=losses, answer_mask=answer, agent=agent)
 
 
 class SftBatch:
