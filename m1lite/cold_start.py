@@ -271,7 +271,7 @@ class _Curve(pl.Callback):
 
 def _answer_turn(agent: Agent, sample: Sample) -> Turn:
     """Ask a question with nothing new to read, and answer it rightly."""
-    text = agent.spelling.write_answer(sample.answer, sample.task)
+    text = agent.spelling.write_answer(sample.answer, sample)
     reply = [*agent.chat.encode(text), agent.chat.end_of_turn_id]
     return Turn(
         kind=TurnKind.ANSWER,

@@ -6,10 +6,12 @@
     observation  me : grounding_tool red-square = red-square 9 15 | bea : rough_browser red-square = seen 0 | keep ?
     decision     keep / revise rough_browser objects / revise none
     ask_answer   bea : rough_browser red-square 0 20 = seen 1 red-square | answer : when red-square
-    answer       9 15 / red-square / 4 / left 9 15 / 3 4 9 10 5 4 11 10 / red-square blue-circle
+    answer       9 15 / red-square blue-circle / 4 / left 9 15 / 3 4 9 10 5 4 11 10 / red-square blue-circle
 
 Peers' plans and decisions are not repeated, because their result lines carry the calls. Everything that is named is
 one word: blanks in a text become hyphens. An optional argument left out before one that is given is the word `none`.
+A choice repeats the question's last word before the option, as a list of objects shows the two one after the other;
+without it, a model of two layers did not learn to read such lists.
 """
 
 from __future__ import annotations
@@ -84,17 +86,18 @@ class CompactSpelling:
         """Write `keep`, or `revise` with the new rest."""
         return "keep" if plan is None else f"revise {self.write_plan(plan)}"
 
-    def write_answer(self, answer: Answer, task: Task) -> str:
+    def write_answer(self, answer: Answer, sample: Sample) -> str:
         """Write the words that the task asks for.
 
         Raises:
             ValueError: if the answer lacks them.
         """
+        task = sample.task
         match task:
             case Task.GROUNDING:
                 return _span_words(answer, task)
             case Task.CHOICE:
-                return _word(required(answer.text, "`text`", task))
+                return f"{_subject(sample)} {_word(required(answer.text, '`text`', task))}"
             case Task.COUNTING:
                 return number_word(required(answer.number, "`number`", task))
             case Task.GROUNDED_QA:
@@ -163,6 +166,11 @@ def _asked(sample: Sample) -> str:
     if sample.times:
         parts += ["t", *(number_word(time) for time in sample.times)]
     return " ".join(parts)
+
+
+def _subject(sample: Sample) -> str:
+    """Return what the question is about: its last word."""
+    return _word((sample.question.split() or [""])[-1])
 
 
 def _read_plan(words: Sequence[str], tools: Sequence[Tool]) -> Plan:
@@ -235,9 +243,10 @@ def _read_grounding(words: Sequence[str], sample: Sample) -> Answer:
 
 def _read_choice(words: Sequence[str], sample: Sample) -> Answer:
     contents = {_word(option): option for option in sample.options}
-    if len(words) != 1 or words[0] not in contents:
-        raise Unreadable(f"The answer is {shorten(' '.join(words))}; write one of {short_list(list(contents))}.")
-    return Answer(text=contents[words[0]])
+    if len(words) != 2 or words[0] != _subject(sample) or words[1] not in contents:
+        got, choices = shorten(" ".join(words)), short_list(list(contents))
+        raise Unreadable(f"The answer is {got}; write {_subject(sample)} and then one of {choices}.")
+    return Answer(text=contents[words[1]])
 
 
 def _read_counting(words: Sequence[str], sample: Sample) -> Answer:

@@ -97,13 +97,13 @@ class JsonSpelling:
         """Write keep, or revise with the new rest."""
         return _dumps({"decision": "keep"} if plan is None else {"decision": "revise", "plan": _steps(plan)})
 
-    def write_answer(self, answer: Answer, task: Task) -> str:
+    def write_answer(self, answer: Answer, sample: Sample) -> str:
         """Write the answer's JSON inside its tags.
 
         Raises:
             ValueError: if the answer lacks what the task asks for.
         """
-        return f"<answer>{_dumps(_answer_fields(answer, task))}</answer>"
+        return f"<answer>{_dumps(_answer_fields(answer, sample.task))}</answer>"
 
     def parse_plan(self, text: str, tools: Sequence[Tool]) -> Parsed[Plan]:
         """Read the first JSON list of the reply (or an object's `plan`)."""

@@ -74,8 +74,8 @@ class Spelling(Protocol):
     def write_decision(self, plan: Plan | None) -> str:
         """Write keep (``None``) or the steps that replace the rest of the plan."""
 
-    def write_answer(self, answer: Answer, task: Task) -> str:
-        """Write an answer as an agent does.
+    def write_answer(self, answer: Answer, sample: Sample) -> str:
+        """Write an answer to a sample's question as an agent does.
 
         Raises:
             ValueError: if the answer lacks what the task asks for.

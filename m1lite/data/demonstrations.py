@@ -110,7 +110,7 @@ class Demonstrator:
         assert state.asked is not None, "a request was made"
         sample = state.sample
         if state.asked.kind is TurnKind.ANSWER:
-            return agent.spelling.write_answer(sample.answer, sample.task)
+            return agent.spelling.write_answer(sample.answer, sample)
         if state.asked.kind is TurnKind.PLAN:
             return agent.spelling.write_plan(self.calls.plan(sample, agent.tools, rng))
         keep = rng.random() < self.keep_probability

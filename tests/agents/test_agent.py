@@ -107,16 +107,16 @@ def test_a_cut_reply_is_truncated_and_closed_by_an_unsampled_token(agent, sample
 def test_a_full_context_stops_the_agent(tools, sample_of):
     spelling = CompactSpelling(tools)
     small = Agent(
-        name="ada", spelling=spelling, chat=CHAT, tools=tools[:1], sampling=Sampling(max_new_tokens=4), max_context=22
+        name="ada", spelling=spelling, chat=CHAT, tools=tools[:1], sampling=Sampling(max_new_tokens=4), max_context=20
     )
     state = small.start(sample_of())
     play(small, state, TurnKind.PLAN, "global_sampling")
-    assert len(state.context) == 14
+    assert len(state.context) == 12
     state.steps.append(GROUND)
     assert small.ask(state, TurnKind.ANSWER, 1, (), (), 5) is None
     assert (state.stopped, state.steps) == (True, [])
     last = state.trajectory.turns[-1]
     assert (last.prompt_ids, last.reply_ids, last.status) == ([], [], Status.TRUNCATED)
-    assert last.error.startswith("The context would need 25 tokens, more than `max_context` 22 of agent 'ada'")
+    assert last.error.startswith("The context would need 22 tokens, more than `max_context` 20 of agent 'ada'")
     assert small.ask(state, TurnKind.ANSWER, 2, (), (), 6) is None
     assert len(state.trajectory.turns) == 2

@@ -83,7 +83,7 @@ def test_plans_are_positional_and_gaps_are_none(spelling, own):
     ("answer", "task", "text"),
     [
         (Answer(spans=(Span(start=9, end=15),)), Task.GROUNDING, "9 15"),
-        (Answer(text="blue-circle"), Task.CHOICE, "blue-circle"),
+        (Answer(text="blue-circle"), Task.CHOICE, "red-square blue-circle"),
         (Answer(number=4), Task.COUNTING, "4"),
         (Answer(text="left", spans=(Span(start=9.0, end=15.0),)), Task.GROUNDED_QA, "left 9 15"),
         (
@@ -96,8 +96,9 @@ def test_plans_are_positional_and_gaps_are_none(spelling, own):
     ],
 )
 def test_answers(answer, task, text, spelling, sample_of):
-    assert spelling.write_answer(answer, task) == text
-    assert spelling.parse_answer(text, sample_of(task)).value == answer
+    sample = sample_of(task)
+    assert spelling.write_answer(answer, sample) == text
+    assert spelling.parse_answer(text, sample).value == answer
 
 
 @pytest.mark.parametrize(
@@ -138,9 +139,11 @@ def test_a_bad_decision_says_what_is_allowed(spelling, own):
         (Task.GROUNDING, "-1 9", "The span -1 to 9"),
         (
             Task.CHOICE,
-            "red-square",
-            "The answer is 'red-square'; write one of 'blue-circle', 'green-square', 'red-circle'",
+            "red-square red-square",
+            "The answer is 'red-square red-square'; write red-square and then one of 'blue-circle', 'green-square'",
         ),
+        (Task.CHOICE, "blue-circle", "The answer is 'blue-circle'; write red-square and then one of"),
+        (Task.CHOICE, "green-square blue-circle", "The answer is 'green-square blue-circle'"),
         (Task.CHOICE, "A", "The answer is 'A'"),
         (Task.COUNTING, "4.5", "The answer is 4.5; write one whole number"),
         (Task.COUNTING, "many", "The answer is 'many'; write one whole number"),
@@ -168,7 +171,7 @@ def test_texts_of_several_words_become_one(spelling, sample_of):
     sample = sample_of(Task.CHOICE)
     sample.options = ("a red square", "nothing at all")
     assert spelling.question(sample).endswith("? a-red-square nothing-at-all")
-    assert spelling.parse_answer("a-red-square", sample).value == Answer(text="a red square")
+    assert spelling.parse_answer("red-square a-red-square", sample).value == Answer(text="a red square")
 
 
 def test_a_call_of_an_unknown_tool_is_not_written(own):

@@ -168,7 +168,7 @@ def answers(draw, sample):
 def test_answers_come_back(data, task, spelling, sample_of):
     sample = sample_of(task)
     answer = data.draw(answers(sample))
-    parsed = spelling.parse_answer(spelling.write_answer(answer, task), sample)
+    parsed = spelling.parse_answer(spelling.write_answer(answer, sample), sample)
     assert (parsed.value, parsed.message) == (answer, "")
 
 
@@ -182,9 +182,9 @@ def test_answers_come_back(data, task, spelling, sample_of):
         (Task.TRACKING, "`boxes`"),
     ],
 )
-def test_an_answer_that_lacks_its_field_is_not_written(task, missing, spelling):
+def test_an_answer_that_lacks_its_field_is_not_written(task, missing, spelling, sample_of):
     with pytest.raises(ValueError, match=f"a {task.value} question needs {missing}, got none"):
-        spelling.write_answer(Answer(), task)
+        spelling.write_answer(Answer(), sample_of(task))
 
 
 def test_numbers_come_back_and_others_are_none():
