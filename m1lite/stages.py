@@ -311,6 +311,7 @@ class Stages:
             "config": self.config,
         }
         if this_rank() == 0:
+            write_whole(self.directory / "verdicts" / "blind.json", strict_json([asdict(row) for row in blind]))
             write_whole(self.directory / "metrics.json", strict_json(metrics))
             self.say(closing_table(metrics))
             self.say(f"Everything is in {self.directory}")

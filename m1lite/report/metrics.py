@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -37,24 +38,69 @@ def compile_metrics(
     Returns:
         ``stages``, ``gains`` and ``blind``, ready for JSON.
     """
-    gains: dict[str, Any] = {}
-    for name, (first, second) in _PAIRS.items():
-        if first in verdicts and second in verdicts:
-            pairs = _shared(verdicts[second], verdicts[first])
-            gains[name] = gain(team_scores(verdicts[first]), team_scores(pairs), pairs, num_draws=num_draws)
+    compared = comparisons(verdicts, blind)
+    gains = {name: compared[name].gain(num_draws=num_draws) for name in compared}
+    if "marl_minus_blind" in gains:
+        correct_for_tasks(gains["marl_minus_blind"])
+    if "team_minus_best_agent_hidden" in gains:
+        gains["team_minus_best_agent_hidden"]["agent"] = best_agent(verdicts["marl_hidden_val"])
     chosen = [_best_blind(result, verdicts) for result in blind]
-    if "marl" in verdicts and chosen:
-        gains["marl_minus_blind"] = _over_blind(verdicts["marl"], chosen, num_draws)
-    if {"marl", "marl_hidden", "marl_hidden_val"} <= verdicts.keys():
-        single = best_agent(verdicts["marl_hidden_val"])
-        rows = _shared(verdicts["marl_hidden"], verdicts["marl"])
-        over = gain(team_scores(verdicts["marl"]), agent_scores(rows, single), rows, num_draws=num_draws)
-        gains["team_minus_best_agent_hidden"] = {**over, "agent": single}
     return {
         "stages": {name: summary(rows, num_draws=num_draws) for name, rows in verdicts.items()},
         "gains": gains,
         "blind": {task: {"name": name, "score": _mean(scores)} for task, name, scores in chosen},
     }
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Comparison:
+    """Two scorings of the same questions; those of several runs can be put together."""
+
+    first: dict[str, float]
+    """Sample id to score."""
+    second: dict[str, float]
+    """Sample id to the score that is subtracted."""
+    rows: list[Verdict]
+    """The questions; tell their videos and tasks."""
+
+    def gain(self, *, num_draws: int = 10_000) -> dict[str, Any]:
+        """Return the mean difference and its interval, over all tasks and per task."""
+        return gain(self.first, self.second, self.rows, num_draws=num_draws)
+
+
+def comparisons(verdicts: Mapping[str, Sequence[Verdict]], blind: Sequence[BlindResult]) -> dict[str, Comparison]:
+    """Pair up the evaluations of one run; what there is no evaluation for is left out.
+
+    Args:
+        verdicts: evaluation name to its verdicts.
+        blind: the best constant guesser of every task.
+    """
+    found: dict[str, Comparison] = {}
+    for name, (first, second) in _PAIRS.items():
+        if first in verdicts and second in verdicts:
+            rows = _shared(verdicts[second], verdicts[first])
+            found[name] = Comparison(first=team_scores(verdicts[first]), second=team_scores(rows), rows=rows)
+    if "marl" in verdicts and blind:
+        parts = [_best_blind(result, verdicts)[2] for result in blind]
+        scores = {sample: score for part in parts for sample, score in part.items()}
+        rows = [row for row in verdicts["marl"] if row.sample_id in scores]
+        found["marl_minus_blind"] = Comparison(first=team_scores(rows), second=scores, rows=rows)
+    if {"marl", "marl_hidden", "marl_hidden_val"} <= verdicts.keys():
+        rows = _shared(verdicts["marl_hidden"], verdicts["marl"])
+        single = agent_scores(rows, best_agent(verdicts["marl_hidden_val"]))
+        found["team_minus_best_agent_hidden"] = Comparison(
+            first=team_scores(verdicts["marl"]), second=single, rows=rows
+        )
+    return found
+
+
+def correct_for_tasks(figures: dict[str, Any]) -> None:
+    """Add Holm's correction over tasks to a gain, in place."""
+    # With one video there is no p-value, and no test to correct for.
+    tested = {task: part["p_value"] for task, part in figures["tasks"].items() if part["p_value"] is not None}
+    corrected = holm(tested)
+    for task, part in figures["tasks"].items():
+        part["p_value_holm"] = corrected.get(task)
 
 
 def _shared(rows: Sequence[Verdict], others: Sequence[Verdict]) -> list[Verdict]:
@@ -71,20 +117,6 @@ def _best_blind(result: BlindResult, verdicts: Mapping[str, Sequence[Verdict]]) 
             rows = [row for row in verdicts["marl_other_video"] if row.task == result.task]
             return result.task, OTHER_VIDEO, team_scores(rows)
     return result.task, result.name, result.scores
-
-
-def _over_blind(
-    marl: Sequence[Verdict], chosen: Sequence[tuple[str, str, dict[str, float]]], num_draws: int
-) -> dict[str, Any]:
-    scores = {sample: score for _, _, part in chosen for sample, score in part.items()}
-    rows = [row for row in marl if row.sample_id in scores]
-    result = gain(team_scores(rows), scores, rows, num_draws=num_draws)
-    # With one video there is no p-value, and no test to correct for.
-    tested = {task: part["p_value"] for task, part in result["tasks"].items() if part["p_value"] is not None}
-    corrected = holm(tested)
-    for task, part in result["tasks"].items():
-        part["p_value_holm"] = corrected.get(task)
-    return result
 
 
 def strict_json(value: Any) -> str:
