@@ -143,7 +143,7 @@ def build_stages(config: DictConfig) -> Stages:
         for split in ("train", "val", "test"):
             data.split(split)  # what is broken in the data is said before engines start
     if config.get("sft") is not None and not hasattr(data.source, "every_question"):
-        raise ConfigError("The cold start teaches from the synthetic world; with other data give `sft=null`.")
+        raise ConfigError("The cold start teaches from the synthetic world; leave it out with `~sft` for other data.")
     with _timed("engines", plan, spent):
         party = build_party(config)
     cold_start = None

@@ -126,6 +126,10 @@ def compose(overrides: Sequence[str], *, config_name: str = "train", folder: Pat
         ConfigError: if an override is not of the form ``key=value``, or names what does not exist.
     """
     folder = conf_dir() if folder is None else folder
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if value == "null" and key in _groups(folder):  # Hydra's own words for it name neither key nor remedy
+            raise ConfigError(f"`{override}`: a group is left out with `~{key}`.")
     try:
         return _compose(overrides, config_name, folder)
     except (HydraException, OmegaConfBaseException) as error:
