@@ -1,6 +1,6 @@
 """Draws the learning curve of finished runs: the cold start's validation answers, then the team's reward during MARL.
 
-python tools/learning_curve.py outputs/2026-01-31/12-00-00 ... --output docs/learning_curve.png``.
+Run it as ``python tools/learning_curve.py outputs/<date>/<time> ... --output docs/learning_curve.png``.
 """
 
 from __future__ import annotations
