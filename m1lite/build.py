@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from m1lite.assembly import Member, make_agents, make_engines
 from m1lite.configuration import ConfigError, conf_dir, run_config
 from m1lite.console import say
+from m1lite.data.drawn import DrawnScenes
 from m1lite.evaluation import Evaluator
 from m1lite.modules.adapters import read_adapter
 from m1lite.modules.bases import load_base
@@ -27,13 +28,16 @@ from m1lite.modules.ranks import this_rank
 from m1lite.modules.team import Team
 from m1lite.rewards.scoring import score_answers
 from m1lite.stages import EvaluationPlan, Learning, Party, Stages, cpu_seconds
+from m1lite.toolbox.base import Toolbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from m1lite.collaboration.loop import RunTools
     from m1lite.data.datamodule import SampleDataModule
     from m1lite.modules.bases import Base
     from m1lite.modules.marl import MarlModule
+    from m1lite.records import Sample
 
 
 def join_ranks(accelerator: str) -> None:
@@ -149,7 +153,9 @@ def build_stages(config: DictConfig) -> Stages:
     cold_start = None
     if config.get("sft") is not None:
         world: Any = data.source
-        cold_start = instantiate(config.sft)(questions=world.every_question)
+        cold_start = instantiate(config.sft.cold_start)(
+            questions=world.every_question, drills=_drills(config, party.toolbox)
+        )
     return Stages(
         party,
         data,
@@ -162,6 +168,13 @@ def build_stages(config: DictConfig) -> Stages:
         config=resolved,
         spent=spent,
     )
+
+
+def _drills(config: DictConfig, toolbox: Toolbox) -> tuple[list[Sample], RunTools]:
+    """Make the reading drills' questions, and the same tools with scripts for eyes."""
+    scenes: DrawnScenes = instantiate(config.sft.drawn_scenes)
+    tools = [toolbox[name] for name in toolbox.names]
+    return scenes.samples, Toolbox(tools, look=scenes.look).run
 
 
 @contextmanager

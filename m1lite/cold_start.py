@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import islice
 from operator import itemgetter
@@ -114,9 +114,12 @@ class Lessons:
             topology=self.topology,
         )
         by_name = {agent.name: agent for agent in agents}
+        by_video: dict[str, list[Sample]] = {}
+        for sample in samples if drills else ():
+            by_video.setdefault(sample.video, []).append(sample)
         rows: list[SftRow] = []
         for episode in episodes:
-            others = [sample for sample in samples if sample.video == episode.sample.video] if drills else []
+            others = by_video.get(episode.sample.video, [])
             for demonstration in teacher.demonstrations([episode]):
                 name, turns = demonstration.trajectory.agent, demonstration.trajectory.turns
                 further = self._further(by_name[name], episode, rng.sample(others, k=len(others)))
@@ -137,6 +140,7 @@ class ColdStart:
     Args:
         lessons: what the training rows are made of.
         questions: split to its questions, which may be more than reinforcement learning asks.
+        drills: questions and runner of the reading drills; see data/drawn.py.
         optimizer: a module's named parameters to optimiser, for example ``partial(MuonAdamW, lr=1e-2)``; or one such
             function per base.
         seconds: wall time for each base.
@@ -150,6 +154,7 @@ class ColdStart:
         self,
         lessons: Lessons,
         questions: Callable[[str], Sequence[Sample]],
+        drills: tuple[Sequence[Sample], RunTools],
         *,
         optimizer: Callable[[Iterable[tuple[str, Tensor]]], Optimizer]
         | Mapping[str, Callable[[Iterable[tuple[str, Tensor]]], Optimizer]],
@@ -161,12 +166,25 @@ class ColdStart:
     ) -> None:
         self.lessons = lessons
         self.questions = questions
+        self.drills = drills
         self.optimizer = optimizer
         self.seconds = seconds
         self.batch_size = batch_size
         self.validation_drills = validation_drills
         self.num_validations = num_validations
         self.seed = seed
+
+    def rows(self, agents: Sequence[Agent], run_tools: RunTools) -> tuple[list[SftRow], list[SftRow]]:
+        """Make the rows to learn from and those to validate on, which are drills on real videos.
+
+        Args:
+            agents: the team to teach.
+            run_tools: the real tools.
+        """
+        shown = replace(self.lessons, num_drills=0).rows(agents, self.questions("train"), run_tools)
+        drilled = replace(self.lessons, num_demonstrations=0).rows(agents, *self.drills)
+        held = replace(self.lessons, num_demonstrations=0, num_drills=self.validation_drills)
+        return [*shown, *drilled], held.rows(agents, self.questions("val"), run_tools)
 
     def train(
         self,

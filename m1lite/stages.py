@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,10 +179,7 @@ class Stages:
                 base.model.load_state_dict(bases[name].model.state_dict())
                 base.name = bases[name].name
         else:
-            lessons = cold_start.lessons
-            rows = lessons.rows(party.agents, cold_start.questions("train"), party.toolbox.run)
-            held = replace(lessons, num_demonstrations=0, num_drills=cold_start.validation_drills)
-            validation = held.rows(party.agents, cold_start.questions("val"), party.toolbox.run)
+            rows, validation = cold_start.rows(party.agents, party.toolbox.run)
             self.say(f"  {len(rows)} rows to learn from, {len(validation)} to validate on")
             self.ledger.cold_start |= cold_start.train(
                 party.bases,

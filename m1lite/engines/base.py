@@ -1,7 +1,7 @@
 """The engine contract: token ids in, sampled ids with their log-probs out, and new weights under a version.
 
-One engine serves one base model and the adapters on it. ``EngineGroup`` routes a mixed batch to several engines. Nothing
-here imports torch at run time, transformers or vllm.
+One engine serves one base model and the adapters on it. ``EngineGroup`` routes a mixed batch to several engines.
+Nothing here imports torch at run time, transformers or vllm.
 """
 
 from __future__ import annotations
