@@ -49,7 +49,7 @@ def evaluate(config: DictConfig) -> None:
     wall, cpu = time.perf_counter(), cpu_seconds()
     with progress(config.split, len(samples)) as advance:
         episodes = evaluator.play(party.agents, samples, temperature=config.temperature, on_batch=advance)
-    rows = evaluator.verdicts(episodes)
+    rows = sorted(evaluator.verdicts(episodes), key=lambda row: row.sample_id)  # as a training has them
     metrics = {
         **compile_metrics({"marl": rows}, [], num_draws=config.num_draws),
         "seconds": {config.split: time.perf_counter() - wall},
