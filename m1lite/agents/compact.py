@@ -6,12 +6,14 @@
     observation  me : grounding_tool red-square = red-square 9 15 | bea : rough_browser red-square = seen 0 | keep ?
     decision     keep / revise rough_browser objects / revise none
     ask_answer   bea : rough_browser red-square 0 20 = seen 1 red-square | answer : when red-square
-    answer       9 15 / red-square blue-circle / 4 / left 9 15 / 3 4 9 10 5 4 11 10 / red-square blue-circle
+    answer       red-square 9 15 / red-square blue-circle / 4 / red-square left red-square 9 15 / 3 4 9 10 5 4 11 10 /
+                 red-square blue-circle
 
 Peers' plans and decisions are not repeated, because their result lines carry the calls. Everything that is named is
 one word: blanks in a text become hyphens. An optional argument left out before one that is given is the word `none`.
-A choice repeats the question's last word before the option, as a list of objects shows the two one after the other;
-without it, a model of two layers did not learn to read such lists.
+An answer about an object is a statement as results make it, led by the question's last word: then all reading is to go
+on as the results go on after that word, which a model of two layers learns. Bare answers were learnt per task, and
+reading a list of objects not at all.
 """
 
 from __future__ import annotations
@@ -95,13 +97,14 @@ class CompactSpelling:
         task = sample.task
         match task:
             case Task.GROUNDING:
-                return _span_words(answer, task)
+                return f"{_subject(sample)} {_span_words(answer, task)}"
             case Task.CHOICE:
                 return f"{_subject(sample)} {_word(required(answer.text, '`text`', task))}"
             case Task.COUNTING:
                 return number_word(required(answer.number, "`number`", task))
             case Task.GROUNDED_QA:
-                return f"{_word(required(answer.text, '`text`', task))} {_span_words(answer, task)}"
+                text = _word(required(answer.text, "`text`", task))
+                return f"{_subject(sample)} {text} {_subject(sample)} {_span_words(answer, task)}"
             case Task.TRACKING:
                 boxes = required(answer.boxes, "`boxes`", task)
                 edges = chain.from_iterable((box.left, box.top, box.right, box.bottom) for box in boxes)
@@ -237,8 +240,17 @@ def _read_name(words: Sequence[str], form: str) -> str:
 
 
 def _read_grounding(words: Sequence[str], sample: Sample) -> Answer:
-    start, end = _read_numbers(words, 2, "two numbers, start and end in seconds")
+    subject = _subject(sample)
+    form = f"{subject} and two numbers, start and end in seconds"
+    start, end = _read_numbers(_after(words, subject, form), 2, form)
     return Answer(spans=(checked_span(start, end),))
+
+
+def _after(words: Sequence[str], subject: str, form: str) -> Sequence[str]:
+    """Take the question's last word off the front of a statement."""
+    if not words or words[0] != subject:
+        raise Unreadable(f"The answer is {shorten(' '.join(words))}; write {form}.")
+    return words[1:]
 
 
 def _read_choice(words: Sequence[str], sample: Sample) -> Answer:
@@ -257,9 +269,11 @@ def _read_counting(words: Sequence[str], sample: Sample) -> Answer:
 
 
 def _read_grounded_qa(words: Sequence[str], sample: Sample) -> Answer:
-    form = "one word, then start and end in seconds"
-    start, end = _read_numbers(words[1:], 2, form)
-    return Answer(text=_read_name(words[:1], form), spans=(checked_span(start, end),))
+    subject = _subject(sample)
+    form = f"{subject} and one word, then {subject} again with start and end in seconds"
+    rest = _after(words, subject, form)
+    start, end = _read_numbers(_after(rest[1:], subject, form), 2, form)
+    return Answer(text=_read_name(rest[:1], form), spans=(checked_span(start, end),))
 
 
 def _read_tracking(words: Sequence[str], sample: Sample) -> Answer:

@@ -82,10 +82,10 @@ def test_plans_are_positional_and_gaps_are_none(spelling, own):
 @pytest.mark.parametrize(
     ("answer", "task", "text"),
     [
-        (Answer(spans=(Span(start=9, end=15),)), Task.GROUNDING, "9 15"),
+        (Answer(spans=(Span(start=9, end=15),)), Task.GROUNDING, "red-square 9 15"),
         (Answer(text="blue-circle"), Task.CHOICE, "red-square blue-circle"),
         (Answer(number=4), Task.COUNTING, "4"),
-        (Answer(text="left", spans=(Span(start=9.0, end=15.0),)), Task.GROUNDED_QA, "left 9 15"),
+        (Answer(text="left", spans=(Span(start=9.0, end=15.0),)), Task.GROUNDED_QA, "red-square left red-square 9 15"),
         (
             Answer(boxes=(Box(left=3, top=4, right=9, bottom=10), Box(left=5, top=4, right=11, bottom=10))),
             Task.TRACKING,
@@ -133,10 +133,11 @@ def test_a_bad_decision_says_what_is_allowed(spelling, own):
 @pytest.mark.parametrize(
     ("task", "text", "said"),
     [
-        (Task.GROUNDING, "9", "The answer is '9'; write two numbers"),
-        (Task.GROUNDING, "15 9", "The span 15 to 9 needs 0 <= start <= end"),
-        (Task.GROUNDING, "9 15 16", "The answer is '9 15 16'"),
-        (Task.GROUNDING, "-1 9", "The span -1 to 9"),
+        (Task.GROUNDING, "9 15", "The answer is '9 15'; write red-square and two numbers, start and end in seconds"),
+        (Task.GROUNDING, "red-square 9", "The answer is '9'; write red-square and two numbers"),
+        (Task.GROUNDING, "red-square 15 9", "The span 15 to 9 needs 0 <= start <= end"),
+        (Task.GROUNDING, "red-square 9 15 16", "The answer is '9 15 16'"),
+        (Task.GROUNDING, "red-square -1 9", "The span -1 to 9"),
         (
             Task.CHOICE,
             "red-square red-square",
@@ -147,8 +148,13 @@ def test_a_bad_decision_says_what_is_allowed(spelling, own):
         (Task.CHOICE, "A", "The answer is 'A'"),
         (Task.COUNTING, "4.5", "The answer is 4.5; write one whole number"),
         (Task.COUNTING, "many", "The answer is 'many'; write one whole number"),
-        (Task.GROUNDED_QA, "9 15", "The answer is '15'; write one word, then start and end in seconds"),
-        (Task.GROUNDED_QA, "4 9 15", "The answer names '4'"),
+        (
+            Task.GROUNDED_QA,
+            "left 9 15",
+            "The answer is 'left 9 15'; write red-square and one word, then red-square again",
+        ),
+        (Task.GROUNDED_QA, "red-square left 9 15", "The answer is '9 15'; write red-square and one word"),
+        (Task.GROUNDED_QA, "red-square 4 red-square 9 15", "The answer names '4'"),
         (
             Task.TRACKING,
             "3 4 9 10",
