@@ -49,14 +49,14 @@ def test_an_episode_appends_and_is_recorded(agent, sample_of):
     assert CHAT.tokenizer.decode(request.prompt_ids) == f"{opening} grounding_tool red-square <end> {heard}"
     assert (state.steps, decision.plan, decision.kind) == ([], Plan(), MessageKind.DECISION)
 
-    request, answer = play(agent, state, TurnKind.ANSWER, "9 15")
+    request, answer = play(agent, state, TurnKind.ANSWER, "red-square 9 15")
     assert CHAT.tokenizer.decode(request.prompt_ids).endswith(
         "<bot> revise none <end> <user> answer : when red-square <bot>"
     )
     trajectory = state.trajectory
     assert trajectory.answer == Answer(spans=(Span(start=9, end=15),))
-    assert trajectory.answer_logprob == pytest.approx(-2.0)
-    assert (answer.text, answer.kind) == ("9 15", MessageKind.ANSWER)
+    assert trajectory.answer_logprob == pytest.approx(-2.5)
+    assert (answer.text, answer.kind) == ("red-square 9 15", MessageKind.ANSWER)
     whole = [token for turn in trajectory.turns for token in [*turn.prompt_ids, *turn.reply_ids]]
     assert whole == state.context
     assert [turn.kind for turn in trajectory.turns] == [TurnKind.PLAN, TurnKind.COMMUNICATE, TurnKind.ANSWER]
@@ -98,7 +98,7 @@ def test_a_cut_reply_is_truncated_and_closed_by_an_unsampled_token(agent, sample
     _, message = play(agent, state, TurnKind.PLAN, "grounding_tool red-square", cut=True)
     assert (message.status, state.steps) == (Status.TRUNCATED, [])
     assert state.problem == "The reply was cut after 2 tokens; write a shorter one."
-    play(agent, state, TurnKind.ANSWER, "9 15", cut=True)
+    play(agent, state, TurnKind.ANSWER, "red-square 9 15", cut=True)
     first, second = state.trajectory.turns
     assert first.reply_ids[-1] != CHAT.end_of_turn_id == second.prompt_ids[0]
     assert (second.status, state.trajectory.answer) == (Status.TRUNCATED, None)

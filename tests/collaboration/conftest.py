@@ -49,7 +49,7 @@ class Script:
         turn = list(request.prompt_ids).count(BOT) - 1
         lines = self.lines.get(request.policy, ())
         if "answer :" in self.last_message(request):
-            text = "9 15"
+            text = "red-square 9 15"
         else:
             text = lines[turn] if turn < len(lines) else "none" if turn == 0 else "keep"
         return [*CHAT.encode(text), CHAT.end_of_turn_id]
