@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from itertools import islice
+from itertools import islice, zip_longest
 from operator import itemgetter
 from pathlib import Path
 from random import Random
@@ -105,7 +105,7 @@ class Lessons:
         rng = Random(f"lessons {self.seed} {drills} {number}")
         teacher = Demonstrator(agents, answer_weight=self.answer_weight, drills=drills)
         episodes = run(
-            rng.sample(samples, k=count),
+            _balanced(samples, count, rng),
             teacher.players,
             teacher.generate,
             run_tools,
@@ -132,6 +132,16 @@ class Lessons:
         texts = read_results(episode, agent.name)
         told = (sample for sample in questions if sample.id != episode.sample.id and shown(sample, texts))
         return [_answer_turn(agent, sample) for sample in islice(told, self.answers_per_drill - 1)]
+
+
+def _balanced(samples: Sequence[Sample], count: int, rng: Random) -> list[Sample]:
+    """Draw distinct samples, the tasks in turn: there are many more objects to ask about than videos to count in."""
+    by_task: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_task.setdefault(sample.task, []).append(sample)
+    piles = [rng.sample(pile, k=min(count, len(pile))) for pile in by_task.values()]
+    turns = [sample for turn in zip_longest(*piles) for sample in turn if sample is not None]
+    return turns[:count]
 
 
 class ColdStart:
