@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
-from m1lite.callbacks.interrupt import ctrl_c_raises
+from m1lite.callbacks.interrupt import stops_are_told_apart
 from m1lite.collaboration.loop import RunTools, run
 from m1lite.collaboration.topology import Topology
 from m1lite.data.demonstrations import Demonstrator, read_results
@@ -275,7 +275,7 @@ class ColdStart:
             check_val_every_n_epoch=None,
             log_every_n_steps=20,
         )
-        with ctrl_c_raises(trainer):
+        with stops_are_told_apart(trainer):
             trainer.fit(
                 module,
                 SftLoader(rows, self.batch_size, pad_id=pad_id, seed=self.seed),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m1lite.baselines import blind_result, oracle, task_means
-from m1lite.callbacks.interrupt import InterruptCallback, ctrl_c_raises
+from m1lite.callbacks.interrupt import InterruptCallback, stops_are_told_apart
 from m1lite.callbacks.record import RecordCallback
 from m1lite.callbacks.rollout import RolloutCallback
 from m1lite.callbacks.sync import SyncCallback
@@ -226,7 +226,7 @@ class Stages:
         )
         last = self.directory / "checkpoints" / "last.ckpt"
         module = learning.make_module(team)
-        with ctrl_c_raises(trainer):
+        with stops_are_told_apart(trainer):
             trainer.fit(
                 module, datamodule=self.data, ckpt_path=str(last) if last.is_file() else None, weights_only=True
             )

@@ -6,6 +6,7 @@ Starts one process per device where the trainer wants several; a process that a 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -48,10 +49,15 @@ def train(config: DictConfig) -> None:
     directory = Path(config.output_dir)
     if this_rank() == 0:
         write_whole(directory / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+    go_on = f"Continue with: python -m m1lite.train resume={directory}"
     try:
         build_stages(config).run()
     except KeyboardInterrupt:
-        _stop(f"Interrupted. Continue with: python -m m1lite.train resume={directory}", code=130)
+        _stop(f"Interrupted. {go_on}", code=128 + signal.SIGINT)
+    except SystemExit as ended:
+        if ended.code == 128 + signal.SIGTERM:
+            _stop(f"Stopped by SIGTERM. {go_on}", code=ended.code)
+        raise
     except (ConfigError, DataError, VideoError) as error:
         _stop(str(error), code=2)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from typing_extensions import override
 
@@ -30,7 +32,8 @@ class InterruptCallback(pl.Callback):
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         paths = [path for callback in trainer.checkpoint_callbacks for path in _written(callback)]
-        what = "Interrupted" if isinstance(exception, KeyboardInterrupt) else f"Stopped by {type(exception).__name__}"
+        known = {KeyboardInterrupt: "Interrupted", SIGTERMException: "Stopped by SIGTERM"}
+        what = known.get(type(exception), f"Stopped by {type(exception).__name__}")
         where = f"the last checkpoint is {paths[0]}" if paths else "no checkpoint has been written yet"
         self.say(f"{what} at step {trainer.global_step}; {where}.")
 
@@ -44,11 +47,16 @@ def _written(callback: Any) -> list[str]:
 
 
 @contextmanager
-def ctrl_c_raises(trainer: pl.Trainer) -> Iterator[None]:
-    """Let Ctrl-C end a fit with ``KeyboardInterrupt``; Lightning makes ``SystemExit(1)`` of it, as of a failure."""
+def stops_are_told_apart(trainer: pl.Trainer) -> Iterator[None]:
+    """Let Ctrl-C end a fit with ``KeyboardInterrupt``, and SIGTERM with exit code 143.
+
+    Lightning makes ``SystemExit(1)`` of the one, as of a failure, and of the other an exit with code 0.
+    """
     try:
         yield
     except SystemExit as ended:
-        if trainer.interrupted and type(ended) is SystemExit:  # after SIGTERM Lightning raises a subclass
-            raise KeyboardInterrupt from None
-        raise
+        if not trainer.interrupted:
+            raise
+        if isinstance(ended, SIGTERMException):
+            raise SystemExit(128 + signal.SIGTERM) from None
+        raise KeyboardInterrupt from None
