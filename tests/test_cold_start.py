@@ -22,25 +22,28 @@ from m1lite.modules.tiny import load_tokenizer, tiny_base
 from m1lite.toolbox import Toolbox
 from m1lite.toolbox.classical import CLASSICAL_TOOLS
 
-ASKED = {"when": "grounding", "next": "choice", "count": "counting", "where": "grounded_qa"}
 
-
-def shows(question, answer, results):
+def shows(sample, results):
     """Whether a reader of these results alone can give the answer."""
-    subject, words = question.split()[1], answer.split()
+    subject, truth = sample.question.split()[1], sample.answer
     lines = [result.split() for result in results]
-    spans = any((subject, *words[-2:]) == line[at : at + 3] for line in map(tuple, lines) for at in range(len(line)))
-    match ASKED[question.split()[0]]:
-        case "grounding":
-            return spans
-        case "counting":
-            return any(line[:2] == ["seen", answer] for line in lines)
-        case "grounded_qa":
-            return spans and any(line[:2] == [subject, words[0]] for line in lines)
-        case "choice":
+    spans = [
+        [subject, f"{span.start:g}", f"{span.end:g}"] == line[at : at + 3]
+        for span in truth.spans
+        for line in lines
+        for at in range(len(line))
+    ]
+    match sample.question.split()[0]:
+        case "when":
+            return any(spans)
+        case "count":
+            return any(line[:2] == ["seen", f"{truth.number:g}"] for line in lines)
+        case "where":
+            return any(spans) and any(line[:2] == [subject, truth.text] for line in lines)
+        case "next":
             seen = [line[2:] for line in lines if line[0] == "seen"]
             fine = [line[::3] for line in lines if re.fullmatch(r"(\S+-\S+ \d+ \d+ ?)+", " ".join(line))]
-            return any((subject, words[-1]) in pairwise(order) for order in seen + fine)
+            return any((subject, truth.text) in pairwise(order) for order in seen + fine)
 
 
 def exchanges(row, chat):
@@ -70,7 +73,7 @@ def read_row(row, chat, truths):
         if "answer : " in told:
             question = told.rpartition("answer : ")[2]
             assert (duration, question, reply) in truths, "the answer is right"
-            known = shows(question, reply, results)
+            known = shows(truths[duration, question, reply], results)
             assert marks[0] == known, (question, reply, results)
             assert (weights[0] > 0) == known
             found["answer", weights[0]] += 1
@@ -91,11 +94,11 @@ def truths(questions, world_agents):
 
 
 def truths_of(questions, spelling):
-    """Every right (duration, question, answer), as agents write them."""
-    found = set()
+    """Every right (duration, question, answer), as agents write them, and what it is of."""
+    found = {}
     for sample in questions:
         asked = spelling.ask_answer(sample, (), ()).removeprefix("answer : ")
-        found.add((f"{sample.duration:g}", asked, spelling.write_answer(sample.answer, sample)))
+        found[f"{sample.duration:g}", asked, spelling.write_answer(sample.answer, sample)] = sample
     return found
 
 

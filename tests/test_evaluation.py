@@ -22,7 +22,7 @@ from m1lite.evaluation import (
     team_scores,
 )
 from m1lite.metrics.bootstrap import Estimate
-from m1lite.records import Answer, Status, ToolCall, ToolResult, TurnKind
+from m1lite.records import Answer, Span, Status, ToolCall, ToolResult, TurnKind
 from m1lite.rewards.scoring import score_answers
 
 PLANS = {
@@ -34,28 +34,31 @@ PLANS = {
 
 
 @pytest.fixture
-def engine(world_agents):
+def engine(world_agents, samples):
     """Fixed plans; answers are drawn from the request's seed, some of them unreadable."""
-    chat = world_agents[0].chat
+    chat, spelling = world_agents[0].chat, world_agents[0].spelling
+    asked = {spelling.question(sample): sample for sample in samples}
 
     def reply(request):
-        context = chat.tokenizer.decode(list(request.prompt_ids))
-        asked = context.rpartition("<user> ")[2]
+        _, *told = chat.tokenizer.decode(list(request.prompt_ids)).split("<user> ")
+        question, last = (told[at].partition(" <bot>")[0] for at in (0, -1))
         draw = Random(request.seed)
-        if asked.startswith("video"):
+        if len(told) == 1:
             text = PLANS[request.policy]
-        elif asked.startswith("answer") or " answer : " in asked:
-            question = asked.rpartition("answer : ")[2].split()
-            answers = {
-                "when": f"{draw.randint(0, 9)} {draw.randint(10, 20)}",
-                "next": f"{question[1]} {draw.choice(context.partition(' ? ')[2].split()[:4] or ['none'])}",
-                "count": str(draw.randint(3, 5)),
-                "where": f"{draw.choice(['left', 'middle'])} 5 12",
-            }
-            text = answers[question[0]] if draw.random() < 0.8 else "keep"
+        elif "answer : " in last:
+            text = answer(asked[question], draw) if draw.random() < 0.8 else "keep"
         else:
             text = "keep"
         return [*chat.encode(text), chat.end_of_turn_id]
+
+    def answer(sample, draw):
+        start = draw.randint(0, 9)
+        guess = Answer(
+            text=draw.choice(sample.options or ("left", "middle")),
+            number=draw.randint(3, 5),
+            spans=(Span(start=start, end=start + draw.randint(4, 9)),),
+        )
+        return spelling.write_answer(guess, sample)
 
     return ScriptedEngine(reply, policies=list(PLANS), eos_token_ids=[chat.end_of_turn_id], logprob=-0.1)
 
@@ -123,7 +126,7 @@ def test_verdicts_are_plain_counts_of_the_episodes(evaluator, world_agents, samp
     episodes = evaluator.play(world_agents, samples, temperature=1.0)
     verdicts = evaluator.verdicts(episodes)
     assert len(verdicts) == len(samples)
-    assert len({verdict.team for verdict in verdicts}) > 2
+    assert len({score for verdict in verdicts for score in (verdict.team, *verdict.agents.values())}) > 3
     assert len({share for verdict in verdicts for share in verdict.parsed.values()}) > 2
     for episode, verdict in zip(episodes, verdicts, strict=True):
         sample = episode.sample

@@ -6,6 +6,7 @@ Adapters and agents are in ``team.py``; tiny random bases in ``tiny.py``.
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -119,7 +120,11 @@ def stored_tiny_base(
         num_layers: as in ``tiny_base``.
         seed: as in ``tiny_base``.
     """
-    if this_rank() == 0 and not (Path(directory) / "config.json").is_file():
-        save_tiny_base(directory, architecture, hidden_size=hidden_size, num_layers=num_layers, seed=seed)
+    path = Path(directory)
+    if this_rank() == 0 and not (path / "config.json").is_file():
+        # Renamed when it is whole: an interrupted run leaves no half of a base behind.
+        fresh = path.with_name(f".{path.name}.{os.getpid()}")
+        save_tiny_base(fresh, architecture, hidden_size=hidden_size, num_layers=num_layers, seed=seed)
+        os.replace(fresh, path)
     barrier()
     return load_base(directory)

@@ -151,3 +151,23 @@ def test_repeated_id_is_refused():
     data = SampleDataModule(twice, Batch, batch_size=1)
     with pytest.raises(ValueError, match="The id 'a' stands twice in split 'val'"):
         data.split("val")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_takes_the_evaluation_batches_as_one_loader():
+    class Validated(Recorder):
+        def validation_step(self, batch, batch_idx, dataloader_idx=0):
+            self.seen.append((dataloader_idx, batch_idx, [sample.id for sample in batch.samples]))
+
+        test_step = validation_step
+
+    module = Validated()
+    data = SampleDataModule(SOURCE, Batch, batch_size=3, eval_batch_size=4)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    trainer.validate(module, datamodule=data, verbose=False)
+    trainer.test(module, datamodule=data, verbose=False)
+    assert module.seen == [
+        (0, 0, [f"val-{number}" for number in range(4)]),
+        (0, 1, ["val-4"]),
+        (0, 0, ["test-0"]),
+    ]

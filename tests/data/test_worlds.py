@@ -3,11 +3,12 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from m1lite.data import worlds
-from m1lite.data.worlds import SPLITS, SceneSpec, WorldSpec, build_world
+from m1lite.data.worlds import SPLITS, SceneSpec, World, WorldSpec, build_world
 from m1lite.records import Task
 from m1lite.toolbox.perception import detect
 from m1lite.video.reader import VideoError, open_video
@@ -173,3 +174,22 @@ def test_bad_input_names_the_value(tmp_path, world):
         build_world(SPEC, tmp_path, workers=0)
     with pytest.raises(ValueError, match="`name` 'dev' is no split; use one of train, val, test"):
         world.split("dev")
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_every_question_is_asked_once_about_every_object(name):
+    spec = WorldSpec(seed=3, num_train=4, num_val=2, num_test=3, train_per_task=1, tasks=tuple(Task))
+    asked = World(spec=spec, folder=Path("/nowhere")).every_question(name)
+    expected = []
+    for index in range(spec.count(name)):
+        objects = [event.object for event in spec.scene(name, index).events]
+        video = f"/nowhere/{name}-{index:05d}.mp4"
+        for word, about in (("when", objects), ("where", objects), ("track", objects), ("next", objects[:-1])):
+            expected += [(video, f"{word} {thing}") for thing in about]
+        expected += [(video, "count objects"), (video, "list objects")]
+    assert sorted((sample.video, sample.question) for sample in asked) == sorted(expected)
+    assert len({sample.id for sample in asked}) == len(asked)
+    again = World(spec=spec, folder=Path("/nowhere")).every_question(name)
+    assert again == asked
+    other = replace(spec, seed=4)
+    assert World(spec=other, folder=Path("/nowhere")).every_question(name) != asked

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from m1lite.modules.bases import base_tensors, hash_weights, load_base
+from m1lite.modules import bases
+from m1lite.modules.bases import base_tensors, hash_weights, load_base, stored_tiny_base
 from m1lite.modules.tiny import save_tiny_base, tiny_base
 
 
@@ -32,3 +33,28 @@ def test_its_weights_load_into_a_bare_model():
     other, _ = tiny_base(hidden_size=32, seed=2)
     other.load_state_dict(dict(base_tensors(model)))
     assert hash_weights(other) == hash_weights(model)
+
+
+def test_a_tiny_base_is_made_once_and_then_taken_as_it_lies(tmp_path):
+    folder = tmp_path / "untrained" / "small"
+    made = stored_tiny_base(str(folder), "qwen2", hidden_size=32, num_layers=1, seed=5)
+    model, _ = tiny_base("qwen2", hidden_size=32, num_layers=1, seed=5)
+    assert hash_weights(made.model) == hash_weights(model)
+    assert made.name == str(folder)
+    assert [path.name for path in folder.parent.iterdir()] == ["small"], "nothing half-written is left"
+    again = stored_tiny_base(str(folder), "qwen2", hidden_size=32, num_layers=1, seed=6)
+    assert hash_weights(again.model) == hash_weights(model)
+
+
+def test_other_ranks_wait_for_the_first_to_write(tmp_path, monkeypatch):
+    folder = tmp_path / "small"
+    model, _ = tiny_base("qwen3", hidden_size=32, seed=1)
+
+    def write_meanwhile():
+        assert not folder.exists()
+        save_tiny_base(folder, "qwen3", hidden_size=32, seed=1)
+
+    monkeypatch.setattr(bases, "this_rank", lambda: 1)
+    monkeypatch.setattr(bases, "barrier", write_meanwhile)
+    base = stored_tiny_base(str(folder), "qwen3", hidden_size=32, seed=1)
+    assert hash_weights(base.model) == hash_weights(model)
