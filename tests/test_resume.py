@@ -50,16 +50,16 @@ def resumed(small_run, start_program, tmp_path_factory):
     for file in (folder / "verdicts").glob("marl*"):
         file.unlink()
     process = start_program("m1lite.train", f"resume={folder}", "trainer.max_steps=1000", cwd=small_run.parent)
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + 1200
     while not (folder / "checkpoints" / "last.ckpt").exists() and process.poll() is None:
         if time.monotonic() > deadline:
             process.kill()
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does
-    stopped = (*process.communicate(timeout=100), process.returncode)
+    stopped = (*process.communicate(timeout=300), process.returncode)
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     process = start_program("m1lite.train", f"resume={folder}", "trainer.max_steps=5", cwd=small_run.parent)
-    finished = (*process.communicate(timeout=600), process.returncode)
+    finished = (*process.communicate(timeout=1200), process.returncode)
     return folder, stopped, state, finished
 
 

@@ -1,8 +1,10 @@
 import lightning.pytorch as pl
 import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from m1lite.callbacks.interrupt import InterruptCallback
+from m1lite.callbacks.checkpoint import LastCheckpoint
+from m1lite.callbacks.interrupt import InterruptCallback, stops_are_told_apart
 
 
 class StopAt(pl.Callback):
@@ -30,3 +32,21 @@ def test_an_error_before_the_first_checkpoint_is_said_too(campaign):
     with pytest.raises(OSError, match="disk"):
         campaign().fit(StopAt(0, OSError("disk")), InterruptCallback(said.append), steps=1)
     assert said == ["Stopped by OSError at step 0; no checkpoint has been written yet."]
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "said"),
+    [
+        (KeyboardInterrupt(), KeyboardInterrupt, "Interrupted at step 1; the last checkpoint is {path}."),
+        (SIGTERMException(), SystemExit, "Stopped by SIGTERM at step 1; the last checkpoint is {path}."),
+        (OSError("disk"), OSError, "Stopped by OSError at step 1; the last checkpoint is {path}."),
+    ],
+)
+def test_what_stopped_a_fit_can_be_told_by_what_it_raises(campaign, tmp_path, error, raised, said):
+    lines, path, run = [], tmp_path / "last.ckpt", campaign()
+    callbacks = [LastCheckpoint(path, every_n_steps=1), StopAt(1, error), InterruptCallback(lines.append)]
+    trainer = run.trainer(*callbacks, steps=2, enable_checkpointing=True)
+    with pytest.raises(raised) as ended, stops_are_told_apart(trainer):
+        trainer.fit(run.module, run.loader)
+    assert getattr(ended.value, "code", 143) == 143
+    assert lines == [said.format(path=path)]

@@ -4,6 +4,7 @@ import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from m1lite.callbacks.checkpoint import LastCheckpoint
 from m1lite.callbacks.record import RecordCallback, resident_gigabytes
 from m1lite.modules.batch import RolloutBatch
 
@@ -77,3 +78,17 @@ def test_memory_is_that_of_this_process():
 def test_a_step_count_below_one_is_named(tmp_path):
     with pytest.raises(ValueError, match="`every_n_steps` is 0"):
         RecordCallback(tmp_path, every_n_steps=0)
+
+
+def test_steps_that_are_played_again_are_not_recorded_twice(campaign, tmp_path):
+    path = tmp_path / "trajectories.jsonl"
+    rows = [(0, "train"), (1, "train"), (1, "val"), (2, "val"), (2, "train"), (3, "train"), (3, "val")]
+    lines = [json.dumps({"step": step, "split": split, "row": row}) for row, (step, split) in enumerate(rows)]
+    path.write_text("\n".join(lines) + '\n{"step": 1, "split": "tr')
+    checkpoint, run = tmp_path / "last.ckpt", campaign()
+    run.fit(LastCheckpoint(checkpoint), steps=2, enable_checkpointing=True)
+    assert path.read_text().count("\n") == len(rows), "nothing recorded this run"
+    campaign().fit(RecordCallback(tmp_path), steps=3, ckpt_path=checkpoint)
+    kept = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["row"] for line in kept if "row" in line] == [0, 1, 2, 3]
+    assert [line["step"] for line in kept if "row" not in line] == [2] * 6
