@@ -50,16 +50,16 @@ def resumed(small_run, start_program, tmp_path_factory):
     for file in (folder / "verdicts").glob("marl*"):
         file.unlink()
     process = start_program("m1lite.train", f"resume={folder}", "trainer.max_steps=1000", cwd=small_run.parent)
-    deadline = time.monotonic() + 1200
+    deadline = time.monotonic() + 600
     while not (folder / "checkpoints" / "last.ckpt").exists() and process.poll() is None:
         if time.monotonic() > deadline:
             process.kill()
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does
-    stopped = (*process.communicate(timeout=300), process.returncode)
+    stopped = (*process.communicate(timeout=100), process.returncode)
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     process = start_program("m1lite.train", f"resume={folder}", "trainer.max_steps=5", cwd=small_run.parent)
-    finished = (*process.communicate(timeout=1200), process.returncode)
+    finished = (*process.communicate(timeout=600), process.returncode)
     return folder, stopped, state, finished
 
 
@@ -87,7 +87,7 @@ def test_every_logged_value_is_bit_equal_to_the_undisturbed_run(small_run, resum
     losses = {step: next(iter(expected["ada/loss", step])) for step in range(5)}
     assert len(set(losses.values())) == 5, "equal losses would prove nothing"
     assert {key: values for key, values in found.items() if key[1] < 5} == expected
-    assert {("val/team/reward", 2), ("val/team/reward", 4)} <= expected.keys()
+    assert {key for key in expected if key[0] == "val/team/reward"} == {("val/team/reward", 1), ("val/team/reward", 3)}
 
 
 def test_the_continued_run_ends_with_the_same_weights_episodes_and_evaluations(small_run, resumed):
