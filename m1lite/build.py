@@ -134,11 +134,7 @@ def build_evaluator(config: DictConfig, party: Party, *, batch_size: int = 64) -
 
 
 def build_stages(config: DictConfig) -> Stages:
-    """Make everything that a training needs: the world first, then agents and engines.
-
-    Raises:
-        ConfigError: if the cold start needs the synthetic world and the data are others.
-    """
+    """Make everything that a training needs: the world first, then agents and engines."""
     spent: dict[str, tuple[float, float]] = {}
     resolved: Any = OmegaConf.to_container(config, resolve=True)
     plan = EvaluationPlan(**resolved["evaluation"])
@@ -146,8 +142,6 @@ def build_stages(config: DictConfig) -> Stages:
         data = build_data(config)
         for split in ("train", "val", "test"):
             data.split(split)  # what is broken in the data is said before engines start
-    if config.get("sft") is not None and not hasattr(data.source, "every_question"):
-        raise ConfigError("The cold start teaches from the synthetic world; leave it out with `~sft` for other data.")
     with _timed("engines", plan, spent):
         party = build_party(config)
     cold_start = None

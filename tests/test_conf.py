@@ -65,6 +65,6 @@ def test_the_defaults_instantiate(tmp_path):
 def test_an_unknown_task_is_named():
     config = compose(["world.tasks=[grounding,dancing]", "output_dir=/tmp/unused"])
     with pytest.raises(
-        hydra.errors.InstantiationException, match="'dancing' is not a valid Task.; use grounding, choice, counting"
+        hydra.errors.InstantiationException, match=r"'dancing' is not a valid Task.; use grounding, choice, counting"
     ):
         hydra.utils.instantiate(config.world)

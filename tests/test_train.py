@@ -85,14 +85,6 @@ def test_an_unreadable_video_and_a_broken_row_are_named_together(program, tmp_pa
     assert f"{dataset}/test.jsonl:3: `answer` is 'three'; allowed: a whole number from 0" in broken
 
 
-def test_a_cold_start_needs_the_synthetic_world(program, tmp_path, dataset):
-    code, err = started(program, tmp_path, "data=jsonl", f"root={dataset}")
-    assert (code, err) == (
-        2,
-        "The cold start teaches from the synthetic world; leave it out with `~sft` for other data.\n",
-    )
-
-
 def test_a_resumed_configuration_follows_its_folder_and_takes_new_values(tmp_path):
     from omegaconf import OmegaConf
 

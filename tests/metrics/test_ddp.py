@@ -2,11 +2,13 @@
 
 import json
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-from torch import multiprocessing
 
 from m1lite.metrics import MultipleChoiceAccuracy, TemporalIoU
 
@@ -32,10 +34,16 @@ def test_two_processes_agree_with_one(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    # Forked, since a fresh process imports for longer than the test runs.
-    multiprocessing.start_processes(work, args=(port, tmp_path), nprocs=2, start_method="fork")
+    # Fresh processes: a forked one would inherit the group that an engine in this process may have left behind.
+    commands = [[sys.executable, __file__, str(rank), str(port), str(tmp_path)] for rank in range(2)]
+    ranks = [subprocess.Popen(command) for command in commands]
+    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
     results = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     assert results[0] == results[1]
     assert results[0]["miou"] == pytest.approx((0.8 + 0.5 + 1.0) / 3)
     assert results[0]["accuracy"] == 0.5
     assert results[0]["answered"] == 0.75
+
+
+if __name__ == "__main__":
+    work(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

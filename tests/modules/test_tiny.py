@@ -21,8 +21,8 @@ CHAT = [
     {"role": "user", "content": "me : grounding_tool red-square = red-square 9 15 | keep ?"},
 ]
 CHAT_TEXT = (
-    "<sys> tools grounding_tool video_retrieval <end> "
-    "<user> video 47 : next red-square ? blue-circle green-diamond <end> "
+    "<sys> tools grounding_tool video_retrieval "
+    "<user> video 47 : next red-square ? blue-circle green-diamond "
     "<bot> grounding_tool red-square ; rough_browser objects 10 30 <end> "
     "<user> me : grounding_tool red-square = red-square 9 15 | keep ? <bot>"
 )
