@@ -50,7 +50,7 @@ def started(program, tmp_path, *arguments):
 
 
 def test_a_missing_dataset_root(program, tmp_path):
-    code, err = started(program, tmp_path, "data=jsonl", "root=nowhere", "~sft")
+    code, err = started(program, tmp_path, "data=jsonl", "root=nowhere")
     assert (code, err) == (
         2,
         "The dataset root nowhere is not a folder; give the folder that holds train.jsonl.\n",
@@ -77,7 +77,7 @@ def test_an_unreadable_video_and_a_broken_row_are_named_together(program, tmp_pa
     ]
     with (dataset / "test.jsonl").open("a") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
-    code, err = started(program, tmp_path, "data=jsonl", f"root={dataset}", "~sft")
+    code, err = started(program, tmp_path, "data=jsonl", f"root={dataset}")
     assert code == 2
     first, unreadable, broken = err.splitlines()
     assert first == "2 broken row(s):"
