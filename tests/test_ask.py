@@ -5,7 +5,20 @@ import shutil
 import pytest
 
 from m1lite.data.questions import FIRST_WORDS
-from m1lite.records import Answer, Box, Episode, Sample, Span, Status, Task, ToolCall, ToolResult, Trajectory, Turn, TurnKind
+from m1lite.records import (
+    Answer,
+    Box,
+    Episode,
+    Sample,
+    Span,
+    Status,
+    Task,
+    ToolCall,
+    ToolResult,
+    Trajectory,
+    Turn,
+    TurnKind,
+)
 from m1lite.report.answer import episode_lines, written
 
 
