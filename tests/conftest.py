@@ -23,12 +23,15 @@ def random_state():
 
 
 def pytest_collection_modifyitems(items):
-    """Skip GPU tests without a GPU, unless ``M1LITE_REQUIRE_GPU=1`` says that there must be one."""
-    if torch.cuda.is_available() or os.environ.get("M1LITE_REQUIRE_GPU") == "1":
-        return
-    for item in items:
-        if item.get_closest_marker("gpu"):
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    """Skip what the machine cannot run; ``M1LITE_REQUIRE_GPU=1`` says that there must be a GPU."""
+    if not torch.cuda.is_available() and os.environ.get("M1LITE_REQUIRE_GPU") != "1":
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    native = [item for item in items if item.get_closest_marker("ffmpeg") or "[torchcodec" in item.name]
+    if native and importlib.import_module("m1lite.video.backends").find_backend().name != "torchcodec":
+        for item in native:
+            item.add_marker(pytest.mark.skip(reason="needs FFmpeg's shared libraries"))
 
 
 @pytest.fixture(scope="session")

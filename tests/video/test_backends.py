@@ -28,6 +28,7 @@ def hidden_ffmpeg(monkeypatch):
     monkeypatch.setattr(torchcodec.encoders.VideoEncoder, "__init__", fail)
 
 
+@pytest.mark.ffmpeg
 def test_torchcodec_is_taken_where_it_works(caplog):
     with caplog.at_level(logging.INFO):
         assert find_backend().name == "torchcodec"

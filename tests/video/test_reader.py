@@ -287,6 +287,7 @@ def test_cached_frames_are_not_the_callers(clip):
     assert torch.equal(cache.frames_at(clip, [1]).pixels, first)
 
 
+@pytest.mark.ffmpeg
 def test_cache_closes_files(tmp_path, ramp):
     for index in range(5):
         write_video(tmp_path / f"{index}.mp4", ramp, fps=5)

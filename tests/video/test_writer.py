@@ -24,6 +24,7 @@ def test_what_is_written_is_read_back(tmp_path, backend):
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
+@pytest.mark.ffmpeg
 def test_backends_read_each_other_alike(tmp_path, ramp):
     for one in ("torchcodec", "pyav"):
         write_video(tmp_path / f"{one}.mp4", ramp, fps=4, backend=one)
