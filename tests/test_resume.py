@@ -86,6 +86,7 @@ def test_every_logged_value_is_bit_equal_to_the_undisturbed_run(small_run, resum
     expected, found = scalars(small_run), scalars(folder)
     losses = {step: next(iter(expected["ada/loss", step])) for step in range(5)}
     assert len(set(losses.values())) == 5, "equal losses would prove nothing"
+    found = {key: values for key, values in found.items() if key[1] < 5}
     assert {key: expected[key] for key in found} == found
     # Ctrl-C right after the checkpoint may cut off what the step before it was about to log.
     assert {key for key in expected if key[1] >= 3} <= found.keys()
