@@ -8,6 +8,7 @@ the answers in the loss. Every base is trained by one rank; ranks share the base
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -292,8 +293,9 @@ class _Curve(pl.Callback):
         self.points: list[dict[str, float]] = []
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Read the scores that were just logged."""
-        scores = {name: float(trainer.callback_metrics[name]) for name in ("sft/val_loss", "sft/val_exact")}
+        """Read the scores that were just logged; without an answer in the rows there is no share of right ones."""
+        logged = trainer.callback_metrics
+        scores = {name: float(logged.get(name, math.nan)) for name in ("sft/val_loss", "sft/val_exact")}
         self.points.append({"seconds": pl_module.elapsed_seconds, "step": float(trainer.global_step), **scores})
 
 

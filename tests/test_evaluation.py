@@ -199,13 +199,14 @@ ROWS = [
     verdict("b1", "b", "choice", 0.0, ada=1.0, bea=0.2),
     verdict("b2", "b", "counting", 0.25, ada=-1.0, bea=0.1),
     verdict("c1", "c", "counting", -0.5, ada=-1.0, bea=0.0),
+    verdict("c2", "c", "choice", 0.75, ada=0.5, bea=0.0),
 ]
 
 
 def test_summary_is_made_of_means_over_tasks():
     found = summary(ROWS, num_draws=300)
     assert found.keys() == {"team", "agents", "tokens", "calls"}
-    assert (found["tokens"], found["calls"]) == (660, 12)
+    assert (found["tokens"], found["calls"]) == (770, 14)
     assert found["agents"].keys() == {"ada", "bea"}
     for figures_, scores in (
         (found["team"], [row.team for row in ROWS]),
@@ -226,9 +227,9 @@ def test_summary_is_made_of_means_over_tasks():
             low, high = estimate["ci95"]
             assert low <= estimate["mean"] + 1e-9
             assert high >= estimate["mean"] - 1e-9
-        assert figures_["score"]["n"] == 6
+        assert figures_["score"]["n"] == 7
         assert figures_["tasks"].keys() == means.keys()
-        assert figures_["tasks"]["choice"]["n"] == 3
+        assert figures_["tasks"]["choice"]["n"] == 4
 
 
 def test_shares_of_agents_are_their_own():
@@ -244,7 +245,7 @@ def test_gain_pairs_by_question_and_keeps_to_the_questions_given():
     second = {row.sample_id: row.team - (0.5 if row.task == "choice" else 0.1) for row in reversed(ROWS)}
     found = gain(first, second, ROWS, num_draws=300)
     assert found["mean"] == pytest.approx(0.3)
-    assert found["n"] == 6
+    assert found["n"] == 7
     assert {task: part["mean"] for task, part in found["tasks"].items()} == pytest.approx(
         {"choice": 0.5, "counting": 0.1}
     )
@@ -271,4 +272,4 @@ def test_the_best_agent_weighs_tasks_equally():
     rows = [*ROWS, *(verdict(f"x{n}", "x", "choice", 0.0, ada=1.0, bea=0.0) for n in range(9))]
     assert fmean(row.agents["ada"] for row in rows) > fmean(row.agents["bea"] for row in rows)
     assert best_agent(rows) == "bea"
-    assert agent_scores(ROWS, "bea") == {"a1": 0.0, "a2": 0.0, "a3": 0.5, "b1": 0.2, "b2": 0.1, "c1": 0.0}
+    assert agent_scores(ROWS, "bea") == {"a1": 0.0, "a2": 0.0, "a3": 0.5, "b1": 0.2, "b2": 0.1, "c1": 0.0, "c2": 0.0}
