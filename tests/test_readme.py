@@ -89,3 +89,14 @@ def test_the_file_tree_is_the_real_one():
     assert missing + [name for name in [named[0], *named[top:]] if not (ROOT / name).exists()] == []
     folders = {f"{path.parent.name}/" for path in (ROOT / "m1lite").glob("*/__init__.py")}
     assert folders <= set(named)
+
+
+def test_the_table_is_the_stored_result():
+    (table,) = [text for kind, text in BLOCKS if kind == "text" and text.startswith("team score")]
+    assert table in (ROOT / "benchmarks" / "results" / "world_cpu_202611.md").read_text()
+
+
+def test_every_picture_is_there():
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    assert pictures
+    assert [picture for picture in pictures if not (ROOT / picture).is_file()] == []
