@@ -1,9 +1,10 @@
 """The cold start: bases of random weights learn the language of the world before any reinforcement learning.
 
-Two kinds of rows, both real episodes with real tool results (data/demonstrations.py). Demonstrations teach to write
-plans, decisions and answers; their tools and arguments are random, so which call to make is left to learn. Reading
-drills teach to copy an answer out of results: several questions in a row about what one agent has read, and nothing but
-the answers in the loss. Every base is trained by one rank; ranks share the bases.
+Two kinds of rows, both episodes of the real loop (data/demonstrations.py). Demonstrations, on real videos, teach to
+write plans, decisions and answers; their tools and arguments are random, so which call to make is left to learn.
+Reading drills, on scenes that were never rendered (data/drawn.py), teach to copy an answer out of results: several
+questions in a row about what one agent has read, and nothing but the answers in the loss. Every base is trained by one
+rank; ranks share the bases.
 """
 
 from __future__ import annotations
