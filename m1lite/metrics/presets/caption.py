@@ -1,0 +1,9 @@
+"""Official protocols: caption."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from m1lite.metrics.presets.base import Preset
+
+PRESETS: tuple[Preset[Any], ...] = ()
