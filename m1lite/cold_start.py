@@ -28,6 +28,7 @@ from m1lite.collaboration.loop import RunTools, run
 from m1lite.collaboration.topology import Topology
 from m1lite.data.demonstrations import Demonstrator, read_results
 from m1lite.data.evidence import shown
+from m1lite.data.renaming import word_groups
 from m1lite.modules.bases import Base
 from m1lite.modules.ranks import barrier, broadcast_weights, gather_rows, num_ranks, this_rank
 from m1lite.modules.sft import SftLoader, SftModule, SftRow, turns_row
@@ -159,6 +160,8 @@ class ColdStart:
         batch_size: rows of an optimiser step.
         validation_drills: episodes on validation videos; their answers are the validation score.
         num_validations: how often the validation rows are scored, evenly over the time.
+        interchangeable: words that can stand for each other, one list for each kind of thing: in every pass over the rows
+            they change places, so that rows cannot be learnt by heart.
         seed: of the rows' order.
     """
 
@@ -174,6 +177,7 @@ class ColdStart:
         batch_size: int = 32,
         validation_drills: int = 60,
         num_validations: int = 5,
+        interchangeable: Sequence[Sequence[str]] = (),
         seed: int = 0,
     ) -> None:
         self.lessons = lessons
@@ -184,6 +188,7 @@ class ColdStart:
         self.batch_size = batch_size
         self.validation_drills = validation_drills
         self.num_validations = num_validations
+        self.interchangeable = interchangeable
         self.seed = seed
 
     def rows(self, agents: Sequence[Agent], run_tools: RunTools) -> tuple[list[SftRow], list[SftRow]]:
@@ -262,6 +267,7 @@ class ColdStart:
         show_progress: bool,
     ) -> list[dict[str, float]]:
         pad_id = base.tokenizer.pad_token_id
+        rename = word_groups(base.tokenizer, self.interchangeable) if self.interchangeable else None
         curve = _Curve()
         module = SftModule(base.model.requires_grad_(True).train(), optimizer=optimizer, seconds=seconds)
         trainer = pl.Trainer(
@@ -280,7 +286,7 @@ class ColdStart:
         with stops_are_told_apart(trainer):
             trainer.fit(
                 module,
-                SftLoader(rows, self.batch_size, pad_id=pad_id, seed=self.seed),
+                SftLoader(rows, self.batch_size, pad_id=pad_id, seed=self.seed, rename=rename),
                 SftLoader(validation, 64, pad_id=pad_id, shuffle=False),
             )
         base.model.requires_grad_(False).eval()

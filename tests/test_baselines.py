@@ -159,7 +159,7 @@ def test_the_oracle_reads_boxes_and_lists():
 
     def run_tools(asked):
         calls.extend(asked)
-        texts = ["red-square left box 3 4 9 10 box 5 4 11 10", "seen 2 red-square blue-circle"]
+        texts = ["red-square left red-square box 3 4 9 10 box 5 4 11 10", "seen 2 red-square blue-circle"]
         return [ToolResult(text=text) for text in texts]
 
     assert oracle([tracking, caption], run_tools) == [tracking.answer, caption.answer]

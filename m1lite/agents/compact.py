@@ -6,12 +6,12 @@
     observation  me : grounding_tool red-square = red-square 9 15 | bea : rough_browser red-square = seen 0 | keep ?
     decision     keep / revise rough_browser objects / revise none
     ask_answer   bea : rough_browser red-square 0 20 = seen 1 red-square | answer : when red-square
-    answer       red-square 9 15 / red-square blue-circle / 4 / red-square left red-square 9 15 / 3 4 9 10 5 4 11 10 /
-                 red-square blue-circle
+    answer       red-square 9 15 / red-square blue-circle / 4 / red-square left red-square 9 15 /
+                 red-square box 3 4 9 10 box 5 4 11 10 / seen 2 red-square blue-circle
 
 Peers' plans and decisions are not repeated, because their result lines carry the calls. Everything that is named is
 one word: blanks in a text become hyphens. An optional argument left out before one that is given is the word `none`.
-An answer about an object is a statement as results make it, led by the question's last word: then all reading is to go
+An answer is a statement as results make it, about an object led by the question's last word: then all reading is to go
 on as the results go on after that word, which a model of two layers learns. Bare answers were learnt per task, and
 reading a list of objects not at all.
 """
@@ -19,7 +19,6 @@ reading a list of objects not at all.
 from __future__ import annotations
 
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from m1lite.agents.plan import (
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from m1lite.toolbox.base import Tool
 
 _NONE, _THEN, _NEXT = "none", ";", " | "
+_BOX, _SEEN = "box", "seen"
 _MARKS = frozenset({_NONE, _THEN, "|", ":", "=", "?"})
 
 
@@ -106,11 +106,9 @@ class CompactSpelling:
                 text = _word(required(answer.text, "`text`", task))
                 return f"{_subject(sample)} {text} {_subject(sample)} {_span_words(answer, task)}"
             case Task.TRACKING:
-                boxes = required(answer.boxes, "`boxes`", task)
-                edges = chain.from_iterable((box.left, box.top, box.right, box.bottom) for box in boxes)
-                return " ".join(map(number_word, edges))
+                return " ".join([_subject(sample), *map(_box_words, required(answer.boxes, "`boxes`", task))])
             case Task.CAPTION:
-                return " ".join(_word(event) for event in answer.events) or _NONE
+                return " ".join([_SEEN, number_word(len(answer.events)), *map(_word, answer.events)])
 
     def parse_plan(self, text: str, tools: Sequence[Tool]) -> Parsed[Plan]:
         """Read calls separated by `;`, or `none`."""
@@ -160,6 +158,10 @@ def _value_word(value: Any) -> str:
 def _span_words(answer: Answer, task: Task) -> str:
     span = required(answer.spans, "one of `spans`", task)[0]
     return f"{number_word(span.start)} {number_word(span.end)}"
+
+
+def _box_words(box: Box) -> str:
+    return " ".join([_BOX, *map(number_word, (box.left, box.top, box.right, box.bottom))])
 
 
 def _asked(sample: Sample) -> str:
@@ -277,9 +279,12 @@ def _read_grounded_qa(words: Sequence[str], sample: Sample) -> Answer:
 
 
 def _read_tracking(words: Sequence[str], sample: Sample) -> Answer:
-    count = 4 * len(sample.times)
-    form = f"{count} numbers, left top right bottom for each of {len(sample.times)} times"
-    corners = _read_numbers(words, count, form)
+    subject, count = _subject(sample), len(sample.times)
+    form = f"{subject}, and for each of {count} times `{_BOX}` with left, top, right and bottom"
+    rest = _after(words, subject, form)
+    if list(rest[::5]) != [_BOX] * count:
+        raise Unreadable(f"The answer is {shorten(' '.join(words))}; write {form}.")
+    corners = _read_numbers([word for index, word in enumerate(rest) if index % 5], 4 * count, form)
     boxes = []
     for left, top, right, bottom in zip(*[iter(corners)] * 4, strict=True):
         if left > right or top > bottom:
@@ -290,11 +295,12 @@ def _read_tracking(words: Sequence[str], sample: Sample) -> Answer:
 
 
 def _read_caption(words: Sequence[str], sample: Sample) -> Answer:
-    if list(words) == [_NONE]:
-        return Answer()
-    if not words:
-        raise Unreadable(f"The answer is empty; write the events in order, or `{_NONE}`.")
-    return Answer(events=tuple(_read_name([word], "the events in order, one word each") for word in words))
+    form = f"`{_SEEN}`, how many events there are, and the events in order, one word each"
+    count = read_number(words[1]) if len(words) > 1 else None
+    events = [_read_name([word], form) for word in words[2:]]
+    if list(words[:1]) != [_SEEN] or count != len(events):
+        raise Unreadable(f"The answer is {shorten(' '.join(words))}; write {form}.")
+    return Answer(events=tuple(events))
 
 
 _READERS = {

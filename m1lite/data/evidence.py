@@ -73,7 +73,7 @@ def _counting(sample: Sample, texts: Sequence[str]) -> bool:
 def _tracking(sample: Sample, texts: Sequence[str]) -> bool:
     boxes = [(box.left, box.top, box.right, box.bottom) for box in sample.answer.boxes]
     ending = "".join(f" box {' '.join(map(number, box))}" for box in boxes)
-    return any(text.startswith(f"{subject(sample)} ") and text.endswith(ending) for text in texts)
+    return any(f" {text}".endswith(f" {subject(sample)}{ending}") for text in texts)
 
 
 def _caption(sample: Sample, texts: Sequence[str]) -> bool:

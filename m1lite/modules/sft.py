@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
@@ -127,27 +127,41 @@ class SftLoader:
         rows: what to learn from.
         batch_size: rows of a batch; a pass leaves the remainder out when it shuffles.
         pad_id: fills rows on the right.
-        seed: of the order.
+        seed: of the order, and of what ``rename`` draws.
         shuffle: False gives every row once, by length, as validation needs it.
+        rename: a row's ids and a source of chance to ids that say the same in other words; see data/renaming.py. Every
+            pass draws anew.
 
     Raises:
         ValueError: if there are fewer rows than one batch needs.
     """
 
     def __init__(
-        self, rows: Sequence[SftRow], batch_size: int, *, pad_id: int, seed: int = 0, shuffle: bool = True
+        self,
+        rows: Sequence[SftRow],
+        batch_size: int,
+        *,
+        pad_id: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        rename: Callable[[Sequence[int], random.Random], list[int]] | None = None,
     ) -> None:
         if batch_size < 1 or (shuffle and len(rows) < batch_size) or not rows:
             raise ValueError(f"`batch_size` is {batch_size}; it must be from 1 to the number of rows, {len(rows)}.")
         self.rows, self.batch_size, self.pad_id, self.seed, self.shuffle = rows, batch_size, pad_id, seed, shuffle
+        self.rename = rename
         self.passes = 0
 
     def __len__(self) -> int:
         return len(self.rows) // self.batch_size if self.shuffle else -(-len(self.rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[SftBatch]:
+        draw = random.Random(f"rename {self.seed}/{self.passes}")
         for indices in self.indices(self.passes):
-            yield collate_rows([self.rows[index] for index in indices], pad_id=self.pad_id)
+            rows = [self.rows[index] for index in indices]
+            if self.rename is not None:
+                rows = [replace(row, input_ids=self.rename(row.input_ids, draw)) for row in rows]
+            yield collate_rows(rows, pad_id=self.pad_id)
         self.passes += 1
 
     def indices(self, passes: int) -> list[list[int]]:

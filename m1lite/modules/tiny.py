@@ -13,14 +13,13 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen3Config
 
-from m1lite.toolbox.perception import COLOURS, LANES, SHAPES
+from m1lite.toolbox.perception import LANES, OBJECTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-OBJECTS = tuple(f"{colour}-{shape}" for colour in COLOURS for shape in SHAPES)
 NUMBERS = tuple(str(number) for number in range(65))
 """Seconds of the longest video and pixels of the frame, both inclusive."""
 TOOLS = (

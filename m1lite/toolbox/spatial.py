@@ -37,7 +37,8 @@ def spatial_tool(
     if lane is None:
         return ToolResult(text=NOTHING)
     boxes = [_write(detection.box) if detection else NOTHING for detection in found[len(times) :]]
-    return ToolResult(text=" ".join([question, lane, *boxes]))
+    statement = [question, *boxes] if boxes else []  # led by the object again, as every statement about one is
+    return ToolResult(text=" ".join([question, lane, *statement]))
 
 
 def _find(look: Look, video: str, name: str, seconds: list[float]) -> list[Detection | None]:

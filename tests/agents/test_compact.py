@@ -89,10 +89,10 @@ def test_plans_are_positional_and_gaps_are_none(spelling, own):
         (
             Answer(boxes=(Box(left=3, top=4, right=9, bottom=10), Box(left=5, top=4, right=11, bottom=10))),
             Task.TRACKING,
-            "3 4 9 10 5 4 11 10",
+            "red-square box 3 4 9 10 box 5 4 11 10",
         ),
-        (Answer(events=("red-square", "blue-circle")), Task.CAPTION, "red-square blue-circle"),
-        (Answer(), Task.CAPTION, "none"),
+        (Answer(events=("red-square", "blue-circle")), Task.CAPTION, "seen 2 red-square blue-circle"),
+        (Answer(), Task.CAPTION, "seen 0"),
     ],
 )
 def test_answers(answer, task, text, spelling, sample_of):
@@ -157,12 +157,17 @@ def test_a_bad_decision_says_what_is_allowed(spelling, own):
         (Task.GROUNDED_QA, "red-square 4 red-square 9 15", "The answer names '4'"),
         (
             Task.TRACKING,
-            "3 4 9 10",
-            "The answer is '3 4 9 10'; write 8 numbers, left top right bottom for each of 2 times",
+            "red-square box 3 4 9 10",
+            "The answer is 'red-square box 3 4 9 10'; write red-square, and for each of 2 times `box` with left, top",
         ),
-        (Task.TRACKING, "9 4 3 10 5 4 11 10", "The box 9 4 3 10 needs left <= right"),
-        (Task.CAPTION, "red-square ;", "The answer names ';'; write the events in order"),
-        (Task.CAPTION, "", "The answer is empty"),
+        (Task.TRACKING, "red-square box 9 4 3 10 box 5 4 11 10", "The box 9 4 3 10 needs left <= right"),
+        (Task.CAPTION, "seen 1 ;", "The answer names ';'; write `seen`, how many events there are"),
+        (
+            Task.CAPTION,
+            "seen 2 red-square",
+            "The answer is 'seen 2 red-square'; write `seen`, how many events there are",
+        ),
+        (Task.CAPTION, "", "The answer is ''; write `seen`"),
     ],
 )
 def test_a_bad_answer_says_what_is_allowed(task, text, said, spelling, sample_of):

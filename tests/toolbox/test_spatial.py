@@ -7,20 +7,26 @@ def test_spatial_tool_gives_the_lane(scene):
 
 def test_spatial_tool_gives_boxes_at_both_ends_of_a_window(scene):
     text = scene.text("spatial_tool", question="red-square", start=10, end=14)
-    assert text == "red-square left box 3 4 17 18 box 3 12 17 26"
+    assert text == "red-square left red-square box 3 4 17 18 box 3 12 17 26"
     assert scene.seconds == [10, 11, 12, 13, 10, 14]
 
 
 def test_an_end_that_does_not_show_the_object_is_none(scene):
-    assert scene.text("spatial_tool", question="red-square", start=8, end=9) == "red-square left none box 3 2 17 16"
-    assert scene.text("spatial_tool", question="red-square", start=14, end=20) == "red-square left box 3 12 17 26 none"
+    assert (
+        scene.text("spatial_tool", question="red-square", start=8, end=9)
+        == "red-square left red-square none box 3 2 17 16"
+    )
+    assert (
+        scene.text("spatial_tool", question="red-square", start=14, end=20)
+        == "red-square left red-square box 3 12 17 26 none"
+    )
     assert scene.text("spatial_tool", question="red-square", start=5, end=25) == "red-square left none none"
     assert scene.text("spatial_tool", question="red-square", start=20, end=25) == "none"
 
 
 def test_the_end_of_the_video_shows_its_last_frame(scene):
     text = scene.text("spatial_tool", question="yellow-diamond", start=45, end=47)
-    assert text == "yellow-diamond left box 3 12 17 26 box 3 15 17 29"
+    assert text == "yellow-diamond left yellow-diamond box 3 12 17 26 box 3 15 17 29"
 
 
 def test_spatial_tool_takes_objects_only(scene):
