@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from m1lite.metrics.bootstrap import Estimate, bootstrap_difference, bootstrap_mean, holm
     from m1lite.metrics.grounding import TemporalIoU
+    from m1lite.metrics.grouped import GroupedMetric
     from m1lite.metrics.qa import MultipleChoiceAccuracy
 
 _HOMES = {
     "Estimate": "bootstrap",
+    "GroupedMetric": "grouped",
     "MultipleChoiceAccuracy": "qa",
     "TemporalIoU": "grounding",
     "bootstrap_difference": "bootstrap",
@@ -22,6 +24,7 @@ _HOMES = {
 
 __all__ = [
     "Estimate",
+    "GroupedMetric",
     "MultipleChoiceAccuracy",
     "TemporalIoU",
     "bootstrap_difference",
