@@ -160,8 +160,8 @@ class ColdStart:
         batch_size: rows of an optimiser step.
         validation_drills: episodes on validation videos; their answers are the validation score.
         num_validations: how often the validation rows are scored, evenly over the time.
-        interchangeable: words that can stand for each other, one list for each kind of thing: in every pass over the rows
-            they change places, so that rows cannot be learnt by heart.
+        interchangeable: words that can stand for each other, one list for each kind of thing: in every pass over the
+            rows they change places, so that rows cannot be learnt by heart.
         seed: of the rows' order.
     """
 

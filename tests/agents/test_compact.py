@@ -165,7 +165,7 @@ def test_a_bad_decision_says_what_is_allowed(spelling, own):
         (
             Task.CAPTION,
             "seen 2 red-square",
-            "The answer is 'seen 2 red-square'; write `seen`, how many events there are",
+            "The answer is 'seen 2 red-square'; write `seen`, how many",
         ),
         (Task.CAPTION, "", "The answer is ''; write `seen`"),
     ],
