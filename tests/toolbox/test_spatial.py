@@ -1,3 +1,8 @@
+"""The spatial tool on decoded pixels: lanes, boxes at two seconds, what is not seen, what is refused."""
+
+import pytest
+
+
 def test_spatial_tool_gives_the_lane(scene):
     assert scene.text("spatial_tool", question="red-square") == "red-square left"
     assert scene.text("spatial_tool", question="blue-circle", start=10) == "blue-circle right"
@@ -11,16 +16,15 @@ def test_spatial_tool_gives_boxes_at_both_ends_of_a_window(scene):
     assert scene.seconds == [10, 11, 12, 13, 10, 14]
 
 
-def test_an_end_that_does_not_show_the_object_is_none(scene):
-    assert (
-        scene.text("spatial_tool", question="red-square", start=8, end=9)
-        == "red-square left red-square none box 3 2 17 16"
-    )
-    assert (
-        scene.text("spatial_tool", question="red-square", start=14, end=20)
-        == "red-square left red-square box 3 12 17 26 none"
-    )
-    assert scene.text("spatial_tool", question="red-square", start=5, end=25) == "red-square left none none"
+@pytest.mark.parametrize(
+    ("start", "end", "boxes"), [(8, 9, "none box 3 2 17 16"), (14, 20, "box 3 12 17 26 none"), (5, 25, "none none")]
+)
+def test_an_end_that_does_not_show_the_object_is_none(scene, start, end, boxes):
+    text = scene.text("spatial_tool", question="red-square", start=start, end=end)
+    assert text == f"red-square left red-square {boxes}"
+
+
+def test_a_window_that_does_not_show_the_object_is_none(scene):
     assert scene.text("spatial_tool", question="red-square", start=20, end=25) == "none"
 
 
