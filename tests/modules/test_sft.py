@@ -118,6 +118,25 @@ def test_validation_counts_rows_whose_answer_is_the_likeliest(base):
     assert found["sft/val_exact"] == pytest.approx(sum(expected) / len(expected))
 
 
+def test_a_loader_renames_anew_in_every_pass_and_leaves_the_rows_alone():
+    rows = copying_rows(12)
+    before = [list(row.input_ids) for row in rows]
+
+    def shifted(ids, rng):
+        shift = rng.randrange(1, 1000) * 1000
+        return [index + shift for index in ids]
+
+    loader = SftLoader(rows, 12, pad_id=0, seed=3, rename=shifted)
+    passes = [next(iter(loader)) for _ in range(1)] + [batch for _ in range(2) for batch in loader]
+    again = list(SftLoader(rows, 12, pad_id=0, seed=3, rename=shifted))
+    assert [row.input_ids for row in rows] == before
+    shifts = [{int(index) // 1000 for index in batch.input_ids[:, 0]} for batch in passes]
+    assert all(len(found) > 6 for found in shifts)  # a row of its own each
+    assert shifts[1] != shifts[2]
+    assert torch.equal(passes[0].input_ids, again[0].input_ids)
+    assert torch.equal(passes[0].weights, again[0].weights)
+
+
 def test_a_budget_of_seconds_lowers_the_rate_and_ends_the_fit(base):
     module = SftModule(base, optimizer=partial(AdamW, lr=0.01), seconds=1.0)
     started = time.monotonic()
