@@ -20,7 +20,7 @@ from m1lite.modules.batch import RolloutBatch, no_tokens
 from m1lite.modules.objective import Objective
 from m1lite.modules.optimizer import TeamOptimizer
 from m1lite.modules.ranks import check_same_on_ranks, check_world, num_ranks, reduce_over_ranks
-from m1lite.modules.update import AgentUpdate
+from m1lite.modules.update import AgentUpdate, token_means
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -84,9 +84,9 @@ class MarlModule(pl.LightningModule):
             if value < 1:
                 raise ValueError(f"`{name}` is {value}; it must be at least 1.")
         objective = Objective() if objective is None else objective
-        if async_level > 0 and objective.importance_cap is None:
+        if async_level > 0 and objective.correction is None:
             raise ValueError(
-                f"`async_level` is {async_level}, so rollouts may be stale; give the objective an `importance_cap`."
+                f"`async_level` is {async_level}, so rollouts may be stale; give the objective a `correction`."
             )
         if isinstance(optimizer, Mapping):
             if set(optimizer) != set(team.agents):
@@ -138,6 +138,7 @@ class MarlModule(pl.LightningModule):
                 objective=self.objective,
                 micro_batch_tokens=self.micro_batch_tokens,
                 backward=self.manual_backward,
+                minibatches=self.minibatches,
             )
             self._log_agent(agent, self._train_agent(update, optimizer.optimizer[agent]))
             extremes.append(update.extremes())
@@ -190,8 +191,7 @@ class MarlModule(pl.LightningModule):
         self.versions[update.agent] += bool(norms)
         values = {"skipped_updates": float(self.skipped[update.agent]), "version": float(self.versions[update.agent])}
         if norms:
-            count = totals.pop("tokens")
-            values |= {name: total / count for name, total in totals.items()} | {"grad_norm": sum(norms) / len(norms)}
+            values |= {**token_means(totals), "grad_norm": sum(norms) / len(norms)}
         return values
 
     def _deal(self, num_rows: int, epoch: int) -> list[list[int]]:
@@ -218,9 +218,9 @@ class MarlModule(pl.LightningModule):
         totals = dict(zip(sums, flat[: len(sums)].tolist(), strict=True))
         if totals["tokens"] == 0:
             return totals, None
-        gradient = flat[len(sums) :] / totals["tokens"]
+        gradient = flat[len(sums) :] / totals["units"]
         norm = gradient.norm()
-        if not self._is_finite(agent, totals["loss"] / totals["tokens"], norm.item()):
+        if not self._is_finite(agent, totals, norm.item()):
             return totals, None
         if self.max_grad_norm is not None:
             gradient *= (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
@@ -230,15 +230,17 @@ class MarlModule(pl.LightningModule):
         optimizer.zero_grad()
         return totals, norm.item()
 
-    def _is_finite(self, agent: str, loss: float, norm: float) -> bool:
-        if math.isfinite(loss) and math.isfinite(norm):
+    def _is_finite(self, agent: str, totals: Mapping[str, float], norm: float) -> bool:
+        loss, bad = totals["loss"] / totals["units"], int(totals["nonfinite_logprobs"])
+        if math.isfinite(loss) and math.isfinite(norm) and not bad:
             self.skipped[agent] = 0
             return True
         self.skipped[agent] += 1
         if self.skipped[agent] > self.max_skipped:
             raise NonFiniteUpdateError(
-                f"The update of {agent!r} at step {self.global_step} is not finite (loss {loss}, gradient norm {norm}) "
-                f"after {self.skipped[agent] - 1} skipped in a row; lower the learning rate, or raise `max_skipped`."
+                f"The update of {agent!r} at step {self.global_step} is not finite (loss {loss}, gradient norm {norm}, "
+                f"{bad} log-probs that are no number) after {self.skipped[agent] - 1} skipped in a row; lower the "
+                "learning rate, or raise `max_skipped`."
             )
         return False
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 
 from m1lite.modules.batch import no_tokens
+from m1lite.modules.objective import check_entropy
 from m1lite.modules.rows import micro_batches, needed_lengths, take_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -29,6 +31,7 @@ class AgentUpdate:
         objective: what is minimised.
         micro_batch_tokens: padded tokens per forward pass.
         backward: called with every micro-batch's summed loss.
+        minibatches: optimiser steps that one pass over the rollout is cut into.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class AgentUpdate:
         objective: Objective,
         micro_batch_tokens: int,
         backward: Callable[[Tensor], None],
+        minibatches: int = 1,
     ) -> None:
         self.team = team
         self.agent = agent
@@ -47,6 +51,7 @@ class AgentUpdate:
         self.objective = objective
         self.micro_batch_tokens = micro_batch_tokens
         self.backward = backward
+        self.minibatches = minibatches
         self.lengths = needed_lengths(batch)
         self.old = torch.zeros_like(batch.sampled_logprobs)
         self.reference = torch.zeros_like(batch.sampled_logprobs) if objective.needs_reference else None
@@ -68,13 +73,16 @@ class AgentUpdate:
                 yet, and the pass that is made anyway gives them.
 
         Returns:
-            Sums over the rows' loss tokens by log name, and ``tokens``, their number; the same names for no rows.
+            Sums over the rows' loss tokens by log name; ``tokens``, their number; ``units``, what ``loss`` and the
+            gradient are to be divided by; ``nonfinite_logprobs``, the number of log-probs that are no number. The same
+            names for no rows.
         """
         sums = self._sums(no_tokens(self.agent, self.old.device))
+        sums["units"] = self._units(rows)
         for group in micro_batches([self.lengths[row] for row in rows], self.micro_batch_tokens):
             chosen = [rows[index] for index in group]
             found = self._micro_batch(chosen, anchored=anchored)
-            sums = {name: value + found[name] for name, value in sums.items()}
+            sums |= {name: sums[name] + value for name, value in found.items()}
         return sums
 
     def extremes(self) -> list[float]:
@@ -96,23 +104,40 @@ class AgentUpdate:
             # Before the policy's own pass: the adapter has to stay on up to the backward pass.
             self._keep_reference(rows, part)
         logprobs, entropy = self.team.logprobs(self.agent, part)
+        check_entropy(self.objective, entropy)
         if not anchored:
             self._keep_old(rows, logprobs.detach())
         old = self.old[rows, :width]
         reference = self.reference[rows, :width] if self.reference is not None else None
-        loss, sums = self.objective(part, logprobs, old, reference)
+        loss, sums = self.objective(part, logprobs, old, reference, entropy)
         self.backward(loss)
-        return {**self._counts(part, old, entropy), **sums}
+        return {**self._counts(part, logprobs, old, reference, entropy), **sums}
+
+    def _units(self, rows: Sequence[int]) -> Tensor:
+        """Count the units of the objective's reduction; rows without loss tokens stand here, unlike in a forward."""
+        mask = self.batch.loss_mask
+        if self.objective.units == "rollout":
+            return self.objective.count(mask) / self.minibatches
+        return self.objective.count(mask[torch.as_tensor(rows, dtype=torch.long, device=mask.device)])
 
     def _sums(self, nothing: TokenBatch) -> dict[str, Tensor]:
         values = nothing.sampled_logprobs
-        return {**self._counts(nothing, values, values), **self.objective(nothing, values, values, values)[1]}
+        sums = self.objective(nothing, values, values, values, values)[1]
+        return {**self._counts(nothing, values, values, None, values), **sums}
 
     @staticmethod
-    def _counts(part: TokenBatch, old: Tensor, entropy: Tensor) -> dict[str, Tensor]:
+    @torch.no_grad()
+    def _counts(
+        part: TokenBatch, logprobs: Tensor, old: Tensor, reference: Tensor | None, entropy: Tensor
+    ) -> dict[str, Tensor]:
         difference = torch.where(part.loss_mask, old - part.sampled_logprobs, 0.0)
+        # A sum that is finite does not say that its parts are: a clip can hide a ratio of infinity.
+        finite = logprobs.isfinite() & difference.isfinite()
+        if reference is not None:
+            finite &= reference.isfinite()
         return {
             "tokens": part.loss_mask.sum(),
+            "nonfinite_logprobs": (part.loss_mask & ~finite).sum(),
             "entropy": entropy.sum(),
             "sampling/sampling_logp_difference/mean": difference.abs().sum(),
             "sampling/importance_sampling_ratio/mean": (difference.exp() * part.loss_mask).sum(),
@@ -125,3 +150,27 @@ class AgentUpdate:
         if self.reference is not None:
             values = self.team.reference_logprobs(self.agent, part)
             self.reference[rows, : values.shape[1]] = values
+
+
+def token_means(totals: Mapping[str, float]) -> dict[str, float]:
+    """Turn global sums of one or more optimiser steps into what is logged.
+
+    Args:
+        totals: of :meth:`AgentUpdate.accumulate`, added up over ranks and steps.
+
+    Returns:
+        ``loss`` per unit, everything else per token; and where tokens were weighed against the engine's,
+        ``sampling/effective_sample_size`` as a share of the tokens.
+
+    Example:
+        >>> token_means({"tokens": 4.0, "units": 2.0, "nonfinite_logprobs": 0.0, "loss": 3.0, "kl": 1.0})
+        {'loss': 1.5, 'kl': 0.25}
+    """
+    tokens = totals["tokens"]
+    hidden = ("tokens", "units", "nonfinite_logprobs", "sampling/correction_squared")
+    means = {name: value / tokens for name, value in totals.items() if name not in hidden}
+    means["loss"] = totals["loss"] / totals["units"]
+    if "sampling/correction_squared" in totals:
+        squares = totals["sampling/correction_squared"]
+        means["sampling/effective_sample_size"] = totals["sampling/correction"] ** 2 / (tokens * squares or math.inf)
+    return means

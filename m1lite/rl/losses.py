@@ -1,8 +1,8 @@
-"""Losses per token, from log-probs and advantages. The caller adds them up and divides by a global count.
+"""Losses per token, from log-probs and advantages: the clipped surrogate, the policy gradient, the cross-entropy.
 
-Every function returns ``(B, T)`` values that are 0 outside the mask, never a mean: micro-batches and ranks add
-:func:`token_sum` of their part, and one division by the count over all of them gives the mean. Policy losses share the
-signature of :class:`PolicyLoss`; their stats are token sums too, to be divided by the same count.
+Losses without a hard clip are in soft_losses.py, KL terms in divergences.py, losses on pairs in preferences.py. Every
+function returns ``(B, T)`` values that are 0 outside the mask, never a mean: what a token weighs and what the sum is
+divided by is reductions.py's. Policy losses share the signature of :class:`PolicyLoss`; their stats are token sums.
 """
 
 from __future__ import annotations
@@ -12,14 +12,26 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from m1lite.rl._checks import check_shapes, inside
+from m1lite.rl.ratios import Ratio, token_ratio
+
 
 class PolicyLoss(Protocol):
     """A loss that raises the probability of tokens with positive advantage."""
 
     def __call__(
-        self, logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor
+        self,
+        logprobs: Tensor,
+        old_logprobs: Tensor,
+        advantages: Tensor,
+        mask: Tensor,
+        *,
+        importance: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the token losses ``(B, T)`` and named token sums for the log."""
+        """Return the token losses ``(B, T)`` and named token sums for the log.
+
+        ``importance``, ``(B, T)`` or ``(B, 1)``, weighs tokens that another policy sampled (mismatch.py).
+        """
 
 
 def token_sum(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,7 +48,7 @@ def token_sum(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         >>> token_sum(torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([[True, True, False]]))
         (tensor(3.), tensor(2.))
     """
-    _check_shapes(values, mask=mask)
+    check_shapes(values, mask=mask)
     return values.sum(), mask.sum(dtype=values.dtype)
 
 
@@ -46,9 +58,11 @@ def clipped_surrogate(
     advantages: Tensor,
     mask: Tensor,
     *,
+    importance: Tensor | None = None,
     clip_low: float = 0.2,
     clip_high: float = 0.2,
     ratio_cap: float | None = None,
+    ratio: Ratio = token_ratio,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     r"""The pessimistic clipped importance-weighted policy loss, per token.
 
@@ -56,16 +70,19 @@ def clipped_surrogate(
         \ell_t = -\min\big(\min(\rho_t, \delta) A_t,\
         \mathrm{clip}(\rho_t, 1 - \epsilon_{low}, 1 + \epsilon_{high}) A_t\big)
 
-    with the ratio :math:`\rho_t = e^{\log\pi_t - \log\pi^{old}_t}` and the cap :math:`\delta`.
+    with the ratio :math:`\rho_t` of the token (GRPO, Dr. GRPO, BNPO, DAPO) or of its sequence (GSPO, LUSPO), and the
+    cap :math:`\delta`. These methods differ in the ratio and in the reduction (reductions.py).
 
     Args:
         logprobs: float ``(B, T)``, the current policy's, with gradient.
         old_logprobs: float ``(B, T)``, of the policy that the update starts from.
         advantages: float ``(B, T)``.
         mask: bool ``(B, T)``, true on the tokens that the policy sampled; what stands elsewhere is not read.
+        importance: float ``(B, T)`` or ``(B, 1)``, multiplies the losses; None: 1.
         clip_low: below ``1 - clip_low`` a negative advantage teaches no more, in [0, 1].
         clip_high: above ``1 + clip_high`` a positive advantage teaches no more; a larger one is DAPO's clip-higher.
         ratio_cap: upper bound of the ratio also for negative advantages, above ``1 + clip_high``; None leaves it off.
+        ratio: ``token_ratio`` or ``sequence_ratio`` of ratios.py.
 
     Returns:
         Token losses ``(B, T)`` and the token sums ``clip_ratio/low_mean``, ``clip_ratio/high_mean`` and
@@ -75,8 +92,10 @@ def clipped_surrogate(
         ValueError: if shapes differ or a bound is out of range.
 
     References:
-        Schulman et al. 2017, arXiv:1707.06347, equation 7. Clip-higher: Yu et al. 2025, arXiv:2503.14476, section 3.1.
-        ``ratio_cap``: the dual clip of Ye et al. 2020, arXiv:1912.09729.
+        PPO: Schulman et al. 2017, arXiv:1707.06347, equation 7. GRPO: Shao et al. 2024, arXiv:2402.03300, equation 3.
+        Clip-higher: DAPO, Yu et al. 2025, arXiv:2503.14476, section 3.1. Ratio of the sequence: GSPO, Zheng et al.
+        2025, arXiv:2507.18071, equation 5. ``ratio_cap``: two-sided clipping of INTELLECT-2, arXiv:2505.07291; above
+        1 + clip_high it binds for negative advantages only, as the dual clip of Ye et al. 2020, arXiv:1912.09729.
 
     Example:
         >>> losses, stats = clipped_surrogate(
@@ -87,18 +106,17 @@ def clipped_surrogate(
         >>> stats["clip_ratio/high_mean"]
         tensor(1.)
     """
-    _check_shapes(logprobs, old_logprobs=old_logprobs, advantages=advantages, mask=mask)
+    check_shapes(logprobs, old_logprobs=old_logprobs, advantages=advantages, mask=mask)
     _check_clip(clip_low, clip_high, ratio_cap)
-    log_ratio = torch.where(mask, logprobs - old_logprobs, 0.0)
-    advantages = torch.where(mask, advantages, 0.0)
-    ratio = log_ratio.exp()
-    clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
+    advantages = inside(mask, advantages)
+    moved = ratio(logprobs, old_logprobs, mask)  # (B, T) or (B, 1)
+    clipped = moved.clamp(1 - clip_low, 1 + clip_high)
     if ratio_cap is not None:
-        ratio = ratio.clamp(max=ratio_cap)
-    losses = -torch.minimum(ratio * advantages, clipped * advantages)
+        moved = moved.clamp(max=ratio_cap)
+    losses = weighed(-torch.minimum(moved * advantages, clipped * advantages), importance)
     with torch.no_grad():
-        low = (ratio < 1 - clip_low) & (advantages < 0)
-        high = (ratio > 1 + clip_high) & (advantages > 0)
+        low = (moved < 1 - clip_low) & (advantages < 0)
+        high = (moved > 1 + clip_high) & (advantages > 0)
         stats = {
             "clip_ratio/low_mean": low.sum(dtype=losses.dtype),
             "clip_ratio/high_mean": high.sum(dtype=losses.dtype),
@@ -108,7 +126,12 @@ def clipped_surrogate(
 
 
 def policy_gradient(
-    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    *,
+    importance: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     r"""The plain policy gradient, per token: right for one update per rollout only.
 
@@ -119,6 +142,7 @@ def policy_gradient(
         old_logprobs: float ``(B, T)``; not read, here so that the function can stand where any policy loss can.
         advantages: float ``(B, T)``.
         mask: bool ``(B, T)``, true on the tokens that the policy sampled; what stands elsewhere is not read.
+        importance: float ``(B, T)`` or ``(B, 1)``, multiplies the losses; None: 1.
 
     Returns:
         Token losses ``(B, T)`` and no stats.
@@ -133,37 +157,13 @@ def policy_gradient(
         >>> policy_gradient(torch.tensor([[-2.0]]), torch.zeros(1, 1), torch.tensor([[0.5]]), torch.tensor([[True]]))
         (tensor([[1.]]), {})
     """
-    _check_shapes(logprobs, old_logprobs=old_logprobs, advantages=advantages, mask=mask)
-    return -torch.where(mask, advantages, 0.0) * torch.where(mask, logprobs, 0.0), {}
+    check_shapes(logprobs, old_logprobs=old_logprobs, advantages=advantages, mask=mask)
+    return weighed(-inside(mask, advantages) * inside(mask, logprobs), importance), {}
 
 
-def kl_k3(logprobs: Tensor, reference_logprobs: Tensor, mask: Tensor) -> Tensor:
-    r"""Unbiased, never negative estimate of KL(policy ‖ reference) from one sample, per token.
-
-    .. math:: k_3 = e^{x} - x - 1, \quad x = \log\pi^{ref}_t - \log\pi_t
-
-    Args:
-        logprobs: float ``(B, T)``, the current policy's, with gradient.
-        reference_logprobs: float ``(B, T)``, the frozen reference's.
-        mask: bool ``(B, T)``; what stands outside is not read.
-
-    Returns:
-        ``(B, T)``, 0 outside the mask.
-
-    Raises:
-        ValueError: if shapes differ.
-
-    References:
-        Schulman 2020, "Approximating KL divergence"; Shao et al. 2024, arXiv:2402.03300, equation 4. Ours is not
-        clamped.
-
-    Example:
-        >>> kl_k3(torch.tensor([[-1.0]]), torch.tensor([[-2.0]]), torch.tensor([[True]]))
-        tensor([[0.3679]])
-    """
-    _check_shapes(logprobs, reference_logprobs=reference_logprobs, mask=mask)
-    log_ratio = torch.where(mask, reference_logprobs - logprobs, 0.0)
-    return torch.expm1(log_ratio) - log_ratio  # expm1 keeps the digits where policy and reference nearly agree
+def weighed(losses: Tensor, importance: Tensor | None) -> Tensor:
+    """Multiply token losses ``(B, T)`` by weights ``(B, T)`` or ``(B, 1)``, if there are any."""
+    return losses if importance is None else losses * importance
 
 
 def cross_entropy(logprobs: Tensor, mask: Tensor) -> Tensor:
@@ -186,16 +186,8 @@ def cross_entropy(logprobs: Tensor, mask: Tensor) -> Tensor:
         >>> losses
         tensor([[1., 6.]])
     """
-    _check_shapes(logprobs, mask=mask)
-    return -torch.where(mask > 0, logprobs, 0.0) * mask
-
-
-def _check_shapes(first: Tensor, **others: Tensor) -> None:
-    for name, other in others.items():
-        if first.ndim != 2 or other.shape != first.shape:
-            raise ValueError(
-                f"`{name}` has shape {tuple(other.shape)}, but the log-probs have {tuple(first.shape)}; both (B, T)."
-            )
+    check_shapes(logprobs, mask=mask)
+    return -inside(mask, logprobs) * mask
 
 
 def _check_clip(clip_low: float, clip_high: float, ratio_cap: float | None) -> None:

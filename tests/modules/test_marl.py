@@ -12,6 +12,7 @@ from m1lite.modules.batch import RolloutBatch
 from m1lite.modules.marl import MarlModule, NonFiniteUpdateError, StaleRolloutError, refuse_trainer_arguments
 from m1lite.modules.objective import Objective
 from m1lite.rl.losses import clipped_surrogate
+from m1lite.rl.mismatch import importance_weights
 
 AGENTS = ("ada", "bea", "cyd")
 
@@ -241,7 +242,7 @@ def test_sampling_difference_compares_trainer_and_engine(make_team, make_batch):
 
 @pytest.mark.parametrize(("version", "async_level", "allowed"), [(2, 0, "3 to 3"), (4, 1, "2 to 3"), (1, 1, "2 to 3")])
 def test_tokens_of_a_wrong_version_are_refused(make_team, make_batch, version, async_level, allowed):
-    objective = Objective(importance_cap=2.0)
+    objective = Objective(correction=importance_weights)
     module = MarlModule(make_team(), optimizer=partial(SGD, lr=0.1), objective=objective, async_level=async_level)
     module.versions["bea"] = 3
     batch = RolloutBatch([])
@@ -302,7 +303,7 @@ def test_constructor_names_what_is_wrong(make_team):
     team, optimizer = make_team(), partial(SGD, lr=0.1)
     with pytest.raises(ValueError, match="`update_epochs` is 0"):
         MarlModule(team, optimizer=optimizer, update_epochs=0)
-    with pytest.raises(ValueError, match=r"`async_level` is 1.*importance_cap"):
+    with pytest.raises(ValueError, match=r"`async_level` is 1.*`correction`"):
         MarlModule(team, optimizer=optimizer, async_level=1)
     with pytest.raises(ValueError, match=r"names \['ada'\], but the team is \['ada', 'bea', 'cyd'\]"):
         MarlModule(team, optimizer={"ada": optimizer})

@@ -5,6 +5,7 @@ import torch
 
 from m1lite.modules.objective import Objective
 from m1lite.rl.losses import clipped_surrogate, policy_gradient
+from m1lite.rl.mismatch import importance_weights
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def scores(make_batch):
 
 def test_sum_is_that_of_a_loop_over_tokens(scores):
     batch, logprobs, old, reference = scores
-    objective = Objective(partial(clipped_surrogate, clip_low=0.1, clip_high=0.3), beta=0.2, importance_cap=1.1)
+    objective = Objective(partial(clipped_surrogate, clip_low=0.1, clip_high=0.3), beta=0.2, correction=partial(importance_weights, high=1.1))
     loss, sums = objective(batch, logprobs, old, reference)
     total = kl_total = 0.0
     for row, place in batch.loss_mask.nonzero().tolist():
@@ -45,5 +46,7 @@ def test_without_beta_no_reference_is_needed(scores):
 def test_values_out_of_range_are_named():
     with pytest.raises(ValueError, match=r"`beta` is -0\.1"):
         Objective(beta=-0.1)
-    with pytest.raises(ValueError, match="`importance_cap` is 0"):
-        Objective(importance_cap=0)
+    with pytest.raises(ValueError, match=r"`entropy_weight` is -1"):
+        Objective(entropy_weight=-1)
+    with pytest.raises(ValueError, match="`units` is 'step'; it must be 'minibatch' or 'rollout'"):
+        Objective(units="step")

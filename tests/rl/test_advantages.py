@@ -10,14 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m1lite.rl.advantages import (
-    dgrpo_advantages,
-    difficulty_weight,
     group_advantages,
     leave_one_out,
     per_agent,
     reward_stats,
     reward_tensor,
 )
+from m1lite.rl.difficulty import dgrpo_advantages, difficulty_weight
 
 NAN = float("nan")
 REWARDS = st.one_of(st.none(), st.integers(-8, 8).map(lambda n: n / 4))

@@ -6,7 +6,8 @@ from functools import partial
 import pytest
 import torch
 
-from m1lite.rl.losses import clipped_surrogate, cross_entropy, kl_k3, policy_gradient, token_sum
+from m1lite.rl.divergences import kl_k3
+from m1lite.rl.losses import clipped_surrogate, cross_entropy, policy_gradient, token_sum
 
 SHAPE = (3, 5)
 
