@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from m1lite.modules.batch import RolloutBatch, no_tokens
 from m1lite.modules.objective import Objective
-from m1lite.modules.optimizer import TeamOptimizer
+from m1lite.modules.optimizer import TeamOptimizer, changed_share
 from m1lite.modules.ranks import check_same_on_ranks, check_world, num_ranks, reduce_over_ranks
 from m1lite.modules.update import AgentUpdate, token_means
 
@@ -179,6 +179,8 @@ class MarlModule(pl.LightningModule):
         """Run all epochs over one agent's rollout and return means over the tokens of all ranks."""
         if self.minibatches > 1:
             update.anchor()
+        weights = list(self.team.adapter_parameters(update.agent).values())
+        before = [weight.detach().clone() for weight in weights]
         totals: dict[str, float] = {}
         norms: list[float] = []
         for epoch in range(self.update_epochs):
@@ -192,6 +194,7 @@ class MarlModule(pl.LightningModule):
         values = {"skipped_updates": float(self.skipped[update.agent]), "version": float(self.versions[update.agent])}
         if norms:
             values |= {**token_means(totals), "grad_norm": sum(norms) / len(norms)}
+            values["update/weights_changed_share"] = changed_share(before, weights)
         return values
 
     def _deal(self, num_rows: int, epoch: int) -> list[list[int]]:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.optim import Optimizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch import Tensor
 
 
 class TeamOptimizer(Optimizer):
@@ -64,3 +67,31 @@ class TeamOptimizer(Optimizer):
     def _share_groups(self) -> None:
         # The same dicts and not copies: a learning rate that is set here holds for the agents.
         self.param_groups = [group for inner in self.agents.values() for group in inner.param_groups]
+
+
+@torch.no_grad()
+def changed_share(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+    """Return the share of weights whose stored value an update changed.
+
+    A step below half of a weight's spacing is lost without a word: in bfloat16 that spacing is up to 0.8 % of the
+    weight, so that at a learning rate of 1e-7 next to nothing moves.
+
+    Args:
+        before: copies of the tensors, any shapes and dtypes.
+        after: the same tensors after the update.
+
+    Returns:
+        From 0 to 1; 0 for no weights.
+
+    Raises:
+        ValueError: if the two lists do not match.
+
+    Example:
+        >>> changed_share([torch.tensor([1.0, 2.0])], [torch.tensor([1.0, 2.5])])
+        0.5
+    """
+    shapes = [[tuple(tensor.shape) for tensor in tensors] for tensors in (before, after)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"`before` has shapes {shapes[0]}, `after` {shapes[1]}; give the same tensors twice.")
+    changed = sum(int((old != new).sum()) for old, new in zip(before, after, strict=True))
+    return changed / max(1, sum(tensor.numel() for tensor in before))

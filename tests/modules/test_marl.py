@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.optim import SGD, AdamW
 
+from m1lite.modules.bases import hash_weights
 from m1lite.modules.batch import RolloutBatch
 from m1lite.modules.marl import MarlModule, NonFiniteUpdateError, StaleRolloutError, refuse_trainer_arguments
 from m1lite.modules.objective import Objective
@@ -206,6 +207,28 @@ def test_a_resumed_run_continues_bit_by_bit(make_team, make_batch, tmp_path):
         assert {k: v for k, v in one.items() if k not in timing} == {k: v for k, v in other.items() if k not in timing}
     assert resumed.team.fingerprint() == whole.team.fingerprint()
     assert resumed.versions == whole.versions == dict.fromkeys(AGENTS, 6)
+
+
+def test_a_run_changes_every_trained_weight_and_no_frozen_bit(make_team, make_batch):
+    team = make_team(stir=0.05)
+    hashes = {name: hash_weights(model) for name, model in team.models.items()}
+    frozen = {name: value.clone() for name, value in team.models.state_dict().items() if ".lora_" not in name}
+    objective = Objective(beta=0.1)
+    module = MarlModule(team, optimizer=partial(AdamW, lr=0.01), objective=objective, update_epochs=2, minibatches=2)
+    logged, _ = fit(module, Batches(make_batch, 3), max_steps=3)
+    assert {name: hash_weights(model) for name, model in team.models.items()} == hashes == team.base_hashes()
+    after = team.models.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in frozen.items())
+    for step in logged:
+        for agent in AGENTS:
+            assert step[f"{agent}/update/weights_changed_share"] > 0.99
+
+
+def test_a_rate_below_the_weights_spacing_shows_in_the_changed_share(make_team, make_batch):
+    module = MarlModule(make_team(stir=0.05), optimizer=partial(AdamW, lr=1e-12, weight_decay=0.0))
+    logged, _ = fit(module, Batches(make_batch, 1, agents=("ada",)), max_steps=1)
+    assert logged[0]["ada/update/weights_changed_share"] < 0.05
+    assert "bea/update/weights_changed_share" not in logged[0]
 
 
 def test_an_agent_without_tokens_keeps_weights_and_version(make_team, make_batch):

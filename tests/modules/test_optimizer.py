@@ -5,7 +5,7 @@ import torch
 from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from m1lite.modules.optimizer import TeamOptimizer
+from m1lite.modules.optimizer import TeamOptimizer, changed_share
 
 
 def two_agents(seed):
@@ -65,3 +65,23 @@ def test_other_agents_are_refused():
         other.load_state_dict(optimizer.state_dict())
     with pytest.raises(ValueError, match="`optimizers` is empty"):
         TeamOptimizer({})
+
+
+def test_changed_share_counts_stored_values():
+    before = [torch.zeros(2, 3), torch.ones(4)]
+    after = [torch.tensor([[0.0, 1e-30, 0.0], [2.0, 0.0, -0.0]]), torch.ones(4)]
+    assert changed_share(before, after) == 0.2
+    assert changed_share([], []) == 0.0
+    with pytest.raises(ValueError, match=r"`before` has shapes \[\(2, 3\), \(4,\)\], `after` \[\(2, 3\)\]"):
+        changed_share(before, after[:1])
+
+
+@pytest.mark.parametrize(("dtype", "low", "high"), [(torch.float32, 0.99, 1.0), (torch.bfloat16, 0.0, 0.02)])
+def test_bfloat16_weights_hardly_move_at_a_small_learning_rate(dtype, low, high):
+    weight = torch.nn.Parameter((0.02 * torch.randn(20_000, generator=torch.Generator().manual_seed(0))).to(dtype))
+    before = weight.detach().clone()
+    optimizer = AdamW([weight], lr=1e-7, weight_decay=0.0)
+    for _ in range(20):
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+    assert low <= changed_share([before], [weight]) <= high
