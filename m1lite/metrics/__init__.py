@@ -8,25 +8,38 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from m1lite.metrics.bootstrap import Estimate, bootstrap_difference, bootstrap_mean, holm
+    from m1lite.metrics.caption import CaptionEvents
+    from m1lite.metrics.evidence import EvidenceF1
     from m1lite.metrics.grounding import TemporalIoU
     from m1lite.metrics.grouped import GroupedMetric
+    from m1lite.metrics.moments import MomentMeanAveragePrecision, TemporalIoUAUC, TemporalSetIoU
     from m1lite.metrics.qa import MultipleChoiceAccuracy
 
 _HOMES = {
+    "CaptionEvents": "caption",
     "Estimate": "bootstrap",
+    "EvidenceF1": "evidence",
     "GroupedMetric": "grouped",
+    "MomentMeanAveragePrecision": "moments",
     "MultipleChoiceAccuracy": "qa",
     "TemporalIoU": "grounding",
+    "TemporalIoUAUC": "moments",
+    "TemporalSetIoU": "moments",
     "bootstrap_difference": "bootstrap",
     "bootstrap_mean": "bootstrap",
     "holm": "bootstrap",
 }
 
 __all__ = [
+    "CaptionEvents",
     "Estimate",
+    "EvidenceF1",
     "GroupedMetric",
+    "MomentMeanAveragePrecision",
     "MultipleChoiceAccuracy",
     "TemporalIoU",
+    "TemporalIoUAUC",
+    "TemporalSetIoU",
     "bootstrap_difference",
     "bootstrap_mean",
     "holm",
