@@ -43,10 +43,10 @@ from m1lite.modules.team import Team
 from m1lite.rewards.scoring import score_answers
 from m1lite.stages import Party, cpu_seconds
 
-RANKS = {"lora8": 8, "lora32": 32, "lora128": 128}
+RANKS = {"lora8": 8, "lora16": 16, "lora32": 32, "lora128": 128}
 """LoRA variants; 128 is the full rank of every linear layer of the tiny bases."""
 VARIANTS = (*RANKS, "full")
-RATES = {"lora8": 2e-3, "lora32": 2e-3, "lora128": 2e-3, "full.qwen3": 1e-3, "full.qwen2": 4e-4}
+RATES = {"lora8": 2e-3, "lora16": 2e-3, "lora32": 2e-3, "lora128": 2e-3, "full.qwen3": 1e-3, "full.qwen2": 4e-4}
 """Learning rates: of a LoRA variant, and of the full copies of each base."""
 TEMPERATURES = {"sampled": 1.0, "greedy": 0.0}
 TARGET = -0.05

@@ -147,6 +147,22 @@ def _balanced(samples: Sequence[Sample], count: int, rng: Random) -> list[Sample
     return turns[:count]
 
 
+@dataclass(kw_only=True, slots=True, frozen=True)
+class Schedule:
+    """How long a base is trained: until its validation loss is flat, and no longer than a number of seconds."""
+
+    seconds: float
+    """Wall time, at most."""
+    cooldown: float = 0.5
+    """Share of the seconds over which the learning rate falls to 0 at the end."""
+    num_validations: int = 5
+    """How often the validation rows are scored, evenly over the seconds."""
+    patience: int = 3
+    """Validations in a row without a better loss after which it is flat: then the rate begins to fall."""
+    batch_size: int = 32
+    """Rows of an optimiser step."""
+
+
 class ColdStart:
     """Trains bases in full on lessons.
 
@@ -156,10 +172,8 @@ class ColdStart:
         drills: questions and runner of the reading drills; see data/drawn.py.
         optimizer: a module's named parameters to optimiser, for example ``partial(MuonAdamW, lr=1e-2)``; or one such
             function per base.
-        seconds: wall time for each base.
-        batch_size: rows of an optimiser step.
+        schedule: how long a base is trained.
         validation_drills: episodes on validation videos; their answers are the validation score.
-        num_validations: how often the validation rows are scored, evenly over the time.
         interchangeable: words that can stand for each other, one list for each kind of thing: in every pass over the
             rows they change places, so that rows cannot be learnt by heart.
         seed: of the rows' order.
@@ -173,10 +187,8 @@ class ColdStart:
         *,
         optimizer: Callable[[Iterable[tuple[str, Tensor]]], Optimizer]
         | Mapping[str, Callable[[Iterable[tuple[str, Tensor]]], Optimizer]],
-        seconds: float,
-        batch_size: int = 32,
+        schedule: Schedule,
         validation_drills: int = 60,
-        num_validations: int = 5,
         interchangeable: Sequence[Sequence[str]] = (),
         seed: int = 0,
     ) -> None:
@@ -184,10 +196,8 @@ class ColdStart:
         self.questions = questions
         self.drills = drills
         self.optimizer = optimizer
-        self.seconds = seconds
-        self.batch_size = batch_size
+        self.schedule = schedule
         self.validation_drills = validation_drills
-        self.num_validations = num_validations
         self.interchangeable = interchangeable
         self.seed = seed
 
@@ -223,7 +233,7 @@ class ColdStart:
             rows: of all agents; a base learns from those of its own agents.
             validation: likewise.
             directory: the bases are saved under it, one folder each.
-            seconds: wall time for each base; None takes the cold start's own.
+            seconds: wall time for each base; None takes the schedule's.
             logger: Lightning's logger, or False.
             show_progress: show a progress bar.
 
@@ -238,7 +248,7 @@ class ColdStart:
                 self.optimizer[name] if isinstance(self.optimizer, Mapping) else self.optimizer,
                 [row for row in rows if row.agent in agents],
                 [row for row in validation if row.agent in agents],
-                seconds=seconds or self.seconds,
+                seconds=seconds or self.schedule.seconds,
                 logger=logger,
                 show_progress=show_progress,
             )
@@ -268,8 +278,11 @@ class ColdStart:
     ) -> list[dict[str, float]]:
         pad_id = base.tokenizer.pad_token_id
         rename = word_groups(base.tokenizer, self.interchangeable) if self.interchangeable else None
-        curve = _Curve()
-        module = SftModule(base.model.requires_grad_(True).train(), optimizer=optimizer, seconds=seconds)
+        schedule = self.schedule
+        curve = _Progress(schedule.patience)
+        module = SftModule(
+            base.model.requires_grad_(True).train(), optimizer=optimizer, seconds=seconds, cooldown=schedule.cooldown
+        )
         trainer = pl.Trainer(
             strategy=SingleDeviceStrategy(device=str(base.model.device)),
             max_epochs=-1,
@@ -279,24 +292,29 @@ class ColdStart:
             enable_model_summary=False,
             enable_progress_bar=show_progress,
             num_sanity_val_steps=0,
-            val_check_interval=timedelta(seconds=seconds / self.num_validations),
+            val_check_interval=timedelta(seconds=seconds / schedule.num_validations),
             check_val_every_n_epoch=None,
             log_every_n_steps=20,
         )
         with stops_are_told_apart(trainer):
             trainer.fit(
                 module,
-                SftLoader(rows, self.batch_size, pad_id=pad_id, seed=self.seed, rename=rename),
+                SftLoader(rows, schedule.batch_size, pad_id=pad_id, seed=self.seed, rename=rename),
                 SftLoader(validation, 64, pad_id=pad_id, shuffle=False),
             )
         base.model.requires_grad_(False).eval()
         return curve.points
 
 
-class _Curve(pl.Callback):
-    """Keeps the validation scores in order of time."""
+class _Progress(pl.Callback):
+    """Keeps the validation scores in order of time, and lets the rate fall once they are flat.
 
-    def __init__(self) -> None:
+    Args:
+        patience: validations in a row without a new best loss, after which the curve is flat.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
         self.points: list[dict[str, float]] = []
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -304,6 +322,19 @@ class _Curve(pl.Callback):
         logged = trainer.callback_metrics
         scores = {name: float(logged.get(name, math.nan)) for name in ("sft/val_loss", "sft/val_exact")}
         self.points.append({"seconds": pl_module.elapsed_seconds, "step": float(trainer.global_step), **scores})
+        if is_flat([point["sft/val_loss"] for point in self.points], self.patience):
+            pl_module.cool_down()
+
+
+def is_flat(losses: Sequence[float], patience: int) -> bool:
+    """Say whether the last ``patience`` losses all missed the best of those before by at least one per cent of it.
+
+    Example:
+        >>> is_flat([2.0, 1.0, 1.1, 0.995], patience=2), is_flat([2.0, 1.0, 1.1, 0.98], patience=2)
+        (True, False)
+    """
+    before = losses[:-patience]
+    return bool(before) and min(losses[-patience:]) > 0.99 * min(before)
 
 
 def _answer_turn(agent: Agent, sample: Sample) -> Turn:

@@ -113,7 +113,7 @@ def small_run(start_program, tmp_path_factory):
     (place / "length_reward.py").write_text(LENGTH_REWARD)
     reward = "{_target_: m1lite.rewards.compose.WeightedTerm, term: {_target_: hydra.utils.get_method, path: %s}}"
     settings = [
-        "debug=smoke engine=hf sft.cold_start.seconds=2 collaboration.episodes=3",
+        "debug=smoke engine=hf sft.cold_start.schedule.seconds=2 collaboration.episodes=3",
         "trainer.max_steps=5 trainer.val_check_interval=2",
         "world.num_train=6 world.num_val=2 world.num_test=2 evaluation.controls=false evaluation.num_draws=100",
         f"callbacks.checkpoint.every_n_steps=3 cache_dir={place / 'cache'} hydra.run.dir={place / 'run'}",

@@ -14,7 +14,7 @@ from torch.optim import AdamW
 from transformers import AutoModelForCausalLM
 
 from m1lite import cold_start
-from m1lite.cold_start import ColdStart, Lessons
+from m1lite.cold_start import ColdStart, Lessons, Schedule, is_flat
 from m1lite.collaboration.topology import RandomDag, complete, hidden
 from m1lite.data.drawn import DrawnScenes
 from m1lite.modules import sft
@@ -187,9 +187,7 @@ def test_every_base_learns_from_its_own_agents(world_agents, world_toolbox, ques
         no_questions,
         drills=([], None),
         optimizer={"qwen3": fast, "qwen2": still},
-        seconds=1000,
-        batch_size=4,
-        num_validations=1,
+        schedule=Schedule(seconds=1000, cooldown=0.95, batch_size=4, num_validations=1),
     )
     asked = [row for row in rows if row.agent != "cyd" or not any(row.answer_mask)]
     curves = cold.train(bases, members, rows, asked, tmp_path / "bases")
@@ -223,7 +221,7 @@ def test_drills_are_about_what_is_given_and_validation_is_about_other_videos(wor
         world.every_question,
         drills=(drawn.samples, tools.run),
         optimizer=AdamW,
-        seconds=1,
+        schedule=Schedule(seconds=1),
         validation_drills=4,
     )
     rows, validation = cold.rows(world_agents, world_toolbox.run)
@@ -239,3 +237,38 @@ def test_drills_are_about_what_is_given_and_validation_is_about_other_videos(wor
         assert found.keys() == kinds | {("answer", 1.0)}
     assert len(rows) > 35
     assert 10 < len(validation) <= 16
+
+
+@pytest.mark.parametrize(
+    ("losses", "flat"),
+    [
+        ([1.0], False),
+        ([3.0, 2.0, 1.0, 0.9], False),
+        ([1.0, 1.2, 1.1, 0.995], True),
+        ([1.0, 1.2, 1.1, 0.98], False),
+        ([1.2, 1.0, 1.1, 1.1], False),  # the best is among the last three
+        ([1.2, 1.0, 1.1, 1.1, 1.1], True),
+        ([1.0, float("nan"), 1.1, 1.2], False),
+    ],
+)
+def test_a_loss_is_flat_when_it_has_not_improved_by_a_hundredth_for_a_while(losses, flat):
+    assert is_flat(losses, patience=3) is flat
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_training_ends_once_validation_is_flat(world_agents, world_toolbox, questions, tmp_path, monkeypatch):
+    ticks = count()
+    monkeypatch.setattr(sft, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
+    lessons = Lessons(topology=complete, num_demonstrations=8, num_drills=0)
+    rows = lessons.rows(world_agents, questions, world_toolbox.run)
+    model, tokenizer = tiny_base("qwen3", hidden_size=32)
+    schedule = Schedule(seconds=400, cooldown=0.1, batch_size=4, num_validations=1, patience=2)
+    cold = ColdStart(lessons, no_questions, drills=([], None), optimizer=partial(AdamW, lr=0.0), schedule=schedule)
+    # Lightning's own clock sets the time between validations; here there is one after every step.
+    monkeypatch.setattr(cold_start, "timedelta", lambda seconds: 1)
+    base = Base(model=model, tokenizer=tokenizer, name="")
+    members = dict.fromkeys(("ada", "bea", "cyd"), "qwen3")
+    (curve,) = cold.train({"qwen3": base}, members, rows, rows[:4], tmp_path / "bases").values()
+    # Nothing is learnt, so the third validation finds the loss flat; a tenth of the clock's budget later all ends.
+    assert 3 < curve[-1]["step"] < 30
+    assert curve[-1]["seconds"] < 200

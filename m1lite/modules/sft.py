@@ -185,8 +185,9 @@ class SftLoader:
 class SftModule(pl.LightningModule):
     """Trains a language model's trainable weights by weighted cross-entropy.
 
-    The learning rate rises linearly over the first part of the budget and falls linearly to 0 at its end, where
-    training stops. The budget is seconds, steps, or whichever is used up first.
+    The learning rate rises linearly over the first part of the budget, stays, and falls linearly to 0 over the last
+    part, at whose end training stops. The budget is seconds, steps, or whichever is used up first; with
+    :meth:`cool_down` the last part begins at once.
 
     Args:
         model: a transformers causal language model, bare (trained in full) or with PEFT adapters.
@@ -194,6 +195,8 @@ class SftModule(pl.LightningModule):
         seconds: wall time of the budget, validation included; None for no limit.
         steps: optimiser steps of the budget; None for no limit.
         warmup: share of the budget over which the rate rises, in [0, 1).
+        cooldown: share of the budget over which the rate falls, in (0, 1 - warmup]; None lets it fall from the top of
+            the rise on.
         max_grad_norm: the gradient is clipped to this norm; None leaves it.
 
     Raises:
@@ -208,6 +211,7 @@ class SftModule(pl.LightningModule):
         seconds: float | None = None,
         steps: int | None = None,
         warmup: float = 0.05,
+        cooldown: float | None = None,
         max_grad_norm: float | None = 1.0,
     ) -> None:
         super().__init__()
@@ -215,12 +219,18 @@ class SftModule(pl.LightningModule):
             raise ValueError(f"The budget is seconds={seconds}, steps={steps}; give at least one, above 0.")
         if not 0 <= warmup < 1:
             raise ValueError(f"`warmup` is {warmup}; it is a share of the budget and must be in [0, 1).")
+        cooldown = 1 - warmup if cooldown is None else cooldown
+        if not 0 < cooldown <= 1 - warmup:
+            raise ValueError(f"`cooldown` is {cooldown}; it must be above 0 and, with the warm-up {warmup}, at most 1.")
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise ValueError("`model` has no trainable weight; call `requires_grad_()` on what should learn.")
         self.model = model
         self.seconds = seconds
         self.steps = steps
         self.warmup = warmup
+        self.cooldown = cooldown
+        self.falls_from = 1.0 - cooldown
+        """Progress at which the rate begins to fall."""
         self.max_grad_norm = max_grad_norm
         self.elapsed_before = 0.0
         """Seconds of the runs before a resume."""
@@ -240,13 +250,17 @@ class SftModule(pl.LightningModule):
         by_steps = self.global_step / self.steps if self.steps else 0.0
         return max(by_time, by_steps)
 
+    def cool_down(self) -> None:
+        """Let the rate fall from now on, where it does not fall yet."""
+        self.falls_from = min(self.falls_from, self.progress())
+
     @override
     def configure_optimizers(self) -> Any:
         trainable = [(name, value) for name, value in self.model.named_parameters() if value.requires_grad]
         optimizer = self._make_optimizer(trainable)
 
         def factor(_: int) -> float:
-            return learning_rate_factor(self.progress(), self.warmup)
+            return learning_rate_factor(self.progress(), self.warmup, self.falls_from, self.cooldown)
 
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
@@ -268,7 +282,7 @@ class SftModule(pl.LightningModule):
 
     @override
     def on_train_batch_end(self, *_: Any) -> None:
-        if self.progress() >= 1:
+        if self.progress() >= self.falls_from + self.cooldown:
             self.trainer.should_stop = True
 
     @override
@@ -291,10 +305,12 @@ class SftModule(pl.LightningModule):
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["elapsed_seconds"] = self.elapsed_seconds
+        checkpoint["falls_from"] = self.falls_from
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.elapsed_before = checkpoint["elapsed_seconds"]
+        self.falls_from = checkpoint["falls_from"]
 
     def _losses(self, batch: SftBatch, *, answers: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Return the sums of weighted losses and of weights, and per row whether its answer tokens are likeliest."""
@@ -314,13 +330,19 @@ class SftModule(pl.LightningModule):
         return total, weight, right.all(dim=1)
 
 
-def learning_rate_factor(progress: float, warmup: float) -> float:
-    """Return the share of the peak rate: a linear rise over ``warmup``, then a linear fall to 0 at progress 1.
+def learning_rate_factor(progress: float, warmup: float, falls_from: float, cooldown: float) -> float:
+    """Return the share of the peak rate: a rise over ``warmup``, then 1, then a fall to 0 that takes ``cooldown``.
+
+    Args:
+        progress: used share of the budget.
+        warmup: share of the budget.
+        falls_from: progress at which the fall begins.
+        cooldown: share of the budget, above 0.
 
     Example:
-        >>> [round(learning_rate_factor(progress, 0.2), 3) for progress in (0.1, 0.2, 0.6, 1.0, 1.5)]
-        [0.5, 1.0, 0.5, 0.0, 0.0]
+        >>> [round(learning_rate_factor(progress, 0.2, 0.6, 0.4), 3) for progress in (0.1, 0.2, 0.6, 0.9, 1.0, 1.5)]
+        [0.5, 1.0, 1.0, 0.25, 0.0, 0.0]
     """
-    if progress < warmup:
-        return max(progress, 1e-3) / warmup
-    return max(0.0, 1.0 - progress) / (1.0 - warmup)
+    rise = max(progress, 1e-3) / warmup if progress < warmup else 1.0
+    fall = (falls_from + cooldown - progress) / cooldown
+    return max(0.0, min(rise, fall, 1.0))

@@ -232,4 +232,35 @@ def test_wrong_input_is_named(base):
         SftModule(base, optimizer=partial(AdamW, lr=1.0), steps=1, warmup=1.0)
     with pytest.raises(ValueError, match="no trainable weight"):
         SftModule(base.requires_grad_(False), optimizer=partial(AdamW, lr=1.0), steps=1)
-    assert learning_rate_factor(0.0, 0.0) == 1.0
+    with pytest.raises(ValueError, match=r"`cooldown` is 0\.9; .* with the warm-up 0\.2, at most 1"):
+        SftModule(base, optimizer=partial(AdamW, lr=1.0), steps=1, warmup=0.2, cooldown=0.9)
+
+
+def test_the_rate_rises_stays_and_falls():
+    def rates(falls_from):
+        return [learning_rate_factor(step / 10, 0.2, falls_from, 0.4) for step in range(13)]
+
+    assert rates(0.6) == pytest.approx([0.005, 0.5, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0, 0, 0], abs=1e-9)
+    assert rates(0.3) == pytest.approx([0.005, 0.5, 1, 1, 0.75, 0.5, 0.25, 0, 0, 0, 0, 0, 0], abs=1e-9)
+    assert learning_rate_factor(0.0, 0.0, 0.0, 1.0) == 1.0
+
+
+def test_cooling_down_ends_a_fit_early(base):
+    class Cool(pl.Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            if trainer.global_step == 4:
+                module.cool_down()
+                module.cool_down()
+
+    module = SftModule(base, optimizer=partial(AdamW, lr=0.01), steps=100, warmup=0.0, cooldown=0.1)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        callbacks=[Cool()],
+        enable_model_summary=False,
+        max_epochs=-1,
+    )
+    trainer.fit(module, SftLoader(copying_rows(64), 16, pad_id=0))
+    assert trainer.global_step == 14  # four steps, and ten of a hundred to cool down
