@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from m1lite.metrics.grouped import GroupedMetric
     from m1lite.metrics.moments import MomentMeanAveragePrecision, TemporalIoUAUC, TemporalSetIoU
     from m1lite.metrics.qa import MultipleChoiceAccuracy
+    from m1lite.metrics.tracking import SuccessPrecision, TrackingOverlap
 
 _HOMES = {
     "CaptionEvents": "caption",
@@ -22,9 +23,11 @@ _HOMES = {
     "GroupedMetric": "grouped",
     "MomentMeanAveragePrecision": "moments",
     "MultipleChoiceAccuracy": "qa",
+    "SuccessPrecision": "tracking",
     "TemporalIoU": "grounding",
     "TemporalIoUAUC": "moments",
     "TemporalSetIoU": "moments",
+    "TrackingOverlap": "tracking",
     "bootstrap_difference": "bootstrap",
     "bootstrap_mean": "bootstrap",
     "holm": "bootstrap",
@@ -37,9 +40,11 @@ __all__ = [
     "GroupedMetric",
     "MomentMeanAveragePrecision",
     "MultipleChoiceAccuracy",
+    "SuccessPrecision",
     "TemporalIoU",
     "TemporalIoUAUC",
     "TemporalSetIoU",
+    "TrackingOverlap",
     "bootstrap_difference",
     "bootstrap_mean",
     "holm",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from m1lite.metrics.functional._inputs import check_same_shape
+from m1lite.metrics.functional._inputs import as_float, check_same_shape
 
 
 class EventScores(NamedTuple):
@@ -34,13 +34,15 @@ def event_scores(
         P = \#\text{entailed} / \#\text{predicted}, \quad R = \#\text{told} / \#\text{true}, \quad F_1 = 2PR / (P + R)
 
     Args:
-        predicted: bool ``(..., P)``, whether each predicted event follows from the truth.
-        target: bool ``(..., T)``, whether each true event follows from the prediction.
+        predicted: bool ``(..., P)``, whether each predicted event follows from the truth; or a float in [0, 1], such as
+            the probability that it does.
+        target: likewise ``(..., T)``, whether each true event follows from the prediction.
         predicted_mask: bool ``(..., P)``, false on padding; None: nothing is padding.
         target_mask: bool ``(..., T)``, false on padding; None: nothing is padding.
 
     Returns:
-        Three float32 ``(...)``. A side without events scores 1 (nothing wrong was said, nothing was left out).
+        Three ``(...)``, float64 for flags in float64 and else float32. A side without events scores 1 (nothing wrong
+        was said, nothing was left out).
 
     Raises:
         ValueError: if a mask does not have the shape of its flags, or the two sides differ in samples.
@@ -59,15 +61,20 @@ def event_scores(
             "dimension must be equal."
         )
     precision, recall = _share(predicted, predicted_mask), _share(target, target_mask)
+    return EventScores(precision, recall, harmonic_mean(precision, recall))
+
+
+def harmonic_mean(precision: Tensor, recall: Tensor) -> Tensor:
+    """F1 of a precision and a recall of one shape; 0 where both are 0."""
     total = precision + recall
-    f1 = torch.where(total > 0, 2 * precision * recall / total.clamp(min=torch.finfo(total.dtype).tiny), 0.0)
-    return EventScores(precision, recall, f1)
+    return torch.where(total == 0, 0.0, 2 * precision * recall / total)
 
 
 def _share(flags: Tensor, mask: Tensor | None) -> Tensor:
-    """Share of true flags inside the mask, 1 where the mask is empty."""
+    """Mean of the flags inside the mask, 1 where the mask is empty."""
     if mask is None:
         mask = torch.ones_like(flags, dtype=torch.bool)
     check_same_shape(flags, mask)
-    count = mask.sum(-1).float()
-    return torch.where(count > 0, (flags.bool() & mask).sum(-1) / count.clamp(min=1), 1.0)
+    count = mask.sum(-1)
+    total = torch.where(mask.bool(), as_float(flags), 0.0).sum(-1)
+    return torch.where(count > 0, total / count.clamp(min=1), 1.0)

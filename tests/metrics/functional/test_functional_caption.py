@@ -45,3 +45,12 @@ def test_errors_name_the_shape():
         event_scores(torch.ones(2, 3), torch.ones(1, 3))
     with pytest.raises(ValueError, match=r"\(1, 3\) and `target` \(1, 2\)"):
         event_scores(torch.ones(1, 3), torch.ones(1, 3), predicted_mask=torch.ones(1, 2))
+
+
+def test_flags_may_be_probabilities_and_padding_anything():
+    flags = torch.tensor([[0.25, 0.75, float("nan")]], dtype=torch.float64)
+    mask = torch.tensor([[True, True, False]])
+    found = event_scores(flags, flags, predicted_mask=mask, target_mask=mask)
+    assert found.recall.tolist() == [0.5]
+    assert found.recall.dtype == torch.float64
+    assert event_scores(flags.bfloat16()[:, :2], flags[:, :2]).precision.dtype == torch.float32
