@@ -1,36 +1,42 @@
-"""Question answering as metrics: the share of right options."""
+"""Multiple choice as a metric: the share of right options. Numbers are in numbers.py, texts in open_answer.py."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from operator import index
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import rank_zero_warn
 
+from m1lite.metrics._base import VideoMetric
 from m1lite.metrics.functional.qa import choice_match
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class MultipleChoiceAccuracy(Metric):
-    """Share of samples in which the right option was chosen.
+class MultipleChoiceAccuracy(VideoMetric):
+    r"""Share of samples in which the right option was chosen.
 
-    No answer is wrong and stays in the denominator. ``accuracy`` is the mean of the per-sample :meth:`score`.
+    .. math:: \mathrm{accuracy} = \frac1N \sum_i \mathbb 1[\hat y_i = y_i]
+
+    No answer is wrong and stays in the denominator. Most official scripts agree; those of Video-MME and VideoMMMU leave
+    some unreadable answers out (``missing="skip"``, and the presets ``video_mme`` and ``video_mmmu``). ``accuracy`` is
+    the mean of the per-sample :meth:`score`, with ``missing="skip"`` of those with an answer.
 
     ``update`` takes ``prediction``, an integer tensor ``(N,)`` (negative for no answer) or a sequence of N indices in
     which ``None`` is no answer, and ``target``, an integer tensor ``(N,)``. ``compute`` gives a dictionary of
     fractions: ``accuracy``, and ``answered``, the share of samples with an answer; without any sample they are NaN,
-    with a warning.
+    with a warning. Accuracies per category and their mean: :class:`~m1lite.metrics.GroupedMetric`.
 
     Args:
-        validate_args: refuse negative targets; costs one read-back per update.
+        missing: what no answer does: ``"zero"`` counts it as wrong, ``"skip"`` leaves the sample out of ``accuracy``.
+        validate_args: refuse negative targets; costs one read-back per update. Without it, such a target scores 0.
         kwargs: passed on to :class:`torchmetrics.Metric`.
 
     Raises:
-        ValueError: on update, if the lengths differ or a target is negative.
+        ValueError: for another ``missing``; on update if the lengths differ or a target is negative.
+        TypeError: on update if an index is no integer.
 
     Example:
         >>> metric = MultipleChoiceAccuracy()
@@ -39,25 +45,21 @@ class MultipleChoiceAccuracy(Metric):
         {'accuracy': 0.5, 'answered': 0.75}
     """
 
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = True
-    plot_lower_bound = 0.0
-    plot_upper_bound = 1.0
-
     right: Tensor
     answered: Tensor
     count: Tensor
 
-    def __init__(self, *, validate_args: bool = True, **kwargs: Any) -> None:
+    def __init__(self, *, missing: Literal["zero", "skip"] = "zero", validate_args: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if missing not in ("zero", "skip"):
+            raise ValueError(f"`missing` is {missing!r}; it must be 'zero' or 'skip'.")
+        self.missing = missing
         self.validate_args = validate_args
-        for name in ("right", "answered", "count"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_sums("right", "answered", "count")
 
     @staticmethod
     def score(prediction: Tensor | Sequence[int | None], target: Tensor) -> Tensor:
-        """Return 1 or 0 for every sample ``(N,)``."""
+        """Return 1 or 0 for every sample ``(N,)``, 0 for no answer."""
         return choice_match(_as_indices(prediction, target), target)
 
     def update(self, prediction: Tensor | Sequence[int | None], target: Tensor) -> None:
@@ -66,25 +68,21 @@ class MultipleChoiceAccuracy(Metric):
             row = int((target < 0).nonzero()[0])
             raise ValueError(f"`target[{row}]` is {target[row].item()}; the right option is an index from 0.")
         prediction = _as_indices(prediction, target)
-        self.right += choice_match(prediction, target).sum()
+        self.right += choice_match(prediction, target).sum(dtype=torch.float64)
         self.answered += (prediction >= 0).sum()
         self.count += len(target)
 
     def compute(self) -> dict[str, Tensor]:
         """Return ``accuracy`` and ``answered``."""
-        if self.count == 0:
-            rank_zero_warn("`MultipleChoiceAccuracy` saw no samples; its values are NaN.", UserWarning)
-        return {"accuracy": self.right / self.count, "answered": self.answered / self.count}
-
-    def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """Plot the values (needs matplotlib)."""
-        return self._plot(val, ax)
+        return {
+            "accuracy": self.ratio(self.right, self.count if self.missing == "zero" else self.answered),
+            "answered": self.ratio(self.answered, self.count),
+        }
 
 
 def _as_indices(prediction: Tensor | Sequence[int | None], target: Tensor) -> Tensor:
     """Write chosen options as indices, -1 for no answer."""
     if isinstance(prediction, Tensor):
         return prediction
-    return torch.tensor(
-        [-1 if index is None else index for index in prediction], dtype=torch.long, device=target.device
-    )
+    indices = [-1 if option is None else index(option) for option in prediction]
+    return torch.tensor(indices, dtype=torch.long, device=target.device)

@@ -276,20 +276,7 @@ def video_r1_regression(text: str, target: str) -> float:
         0.5
     """
     value, truth = _video_r1_number(video_r1_answer(text)), _video_r1_number(target)
-    return 0.0 if value is None or truth is None else video_r1_relative_accuracy(value, truth)
-
-
-def video_r1_relative_accuracy(prediction: float, target: float) -> float:
-    """Return the mean over thresholds 0.5, 0.55 … 0.95 of [relative error < 1 - threshold], in float32.
-
-    Example:
-        >>> round(video_r1_relative_accuracy(4.0, 5.0), 2)
-        0.6
-    """
-    value, truth = torch.tensor(prediction, dtype=torch.float32), torch.tensor(target, dtype=torch.float32)
-    error = (value - truth).abs() / (truth.abs() + 1e-8)
-    thresholds = torch.arange(0.5, 0.95 + 0.05 / 2, 0.05, dtype=torch.float32)
-    return (error < 1 - thresholds).float().mean().item()
+    return 0.0 if value is None or truth is None else _relative_accuracy(value, truth)
 
 
 def _last_pair(pattern: re.Pattern[str], text: str) -> Interval | None:
@@ -317,3 +304,11 @@ def _video_r1_number(text: str) -> float | None:
         return float(text.replace(",", ""))
     except ValueError:
         return None
+
+
+def _relative_accuracy(prediction: float, target: float) -> float:
+    """Return the share of thresholds 0.5, 0.55 … 0.95 with relative error < 1 - threshold."""
+    value, truth = torch.tensor(prediction, dtype=torch.float32), torch.tensor(target, dtype=torch.float32)
+    error = (value - truth).abs() / (truth.abs() + 1e-8)
+    thresholds = torch.arange(0.5, 0.95 + 0.05 / 2, 0.05, dtype=torch.float32)
+    return (error < 1 - thresholds).float().mean().item()
