@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from m1lite.metrics.grounding import TemporalIoU
     from m1lite.metrics.grouped import GroupedMetric
     from m1lite.metrics.moments import MomentMeanAveragePrecision, TemporalIoUAUC, TemporalSetIoU
+    from m1lite.metrics.open_answer import OpenAnswerScore
     from m1lite.metrics.qa import MultipleChoiceAccuracy
     from m1lite.metrics.tracking import SuccessPrecision, TrackingOverlap
 
@@ -23,6 +24,7 @@ _HOMES = {
     "GroupedMetric": "grouped",
     "MomentMeanAveragePrecision": "moments",
     "MultipleChoiceAccuracy": "qa",
+    "OpenAnswerScore": "open_answer",
     "SuccessPrecision": "tracking",
     "TemporalIoU": "grounding",
     "TemporalIoUAUC": "moments",
@@ -40,6 +42,7 @@ __all__ = [
     "GroupedMetric",
     "MomentMeanAveragePrecision",
     "MultipleChoiceAccuracy",
+    "OpenAnswerScore",
     "SuccessPrecision",
     "TemporalIoU",
     "TemporalIoUAUC",
