@@ -64,6 +64,38 @@ def span_pairs(count: int, generator: torch.Generator) -> Batch:
     return {"prediction": draw_spans(count, generator), "target": draw_spans(count, generator)}
 
 
+def draw_sets(count: int, generator: torch.Generator, *, most: int = 3) -> Tensor:
+    """Sets of up to ``most`` spans ``(count, most, 2)``, padded with NaN."""
+    spans = draw_spans(count * most, generator).reshape(count, most, 2)
+    return spans.masked_fill(uniform(generator, count, most, 1) < 0.3, float("nan"))
+
+
+def span_sets(count: int, generator: torch.Generator) -> Batch:
+    return {"prediction": draw_sets(count, generator), "target": draw_sets(count, generator)}
+
+
+def listed_span_sets(count: int, generator: torch.Generator) -> Batch:
+    """Nested lists, some without answer."""
+    chosen = [[row for row in spans if row[0] == row[0]] for spans in draw_sets(count, generator).tolist()]
+    skipped = (uniform(generator, count) < 0.3).tolist()
+    target = [spans[~spans.isnan().any(-1)] for spans in draw_sets(count, generator)]
+    return {
+        "prediction": [None if skip else rows for skip, rows in zip(skipped, chosen, strict=True)],
+        "target": target,
+    }
+
+
+def moments(count: int, generator: torch.Generator) -> Batch:
+    """Ranked moments, and at least one true moment per query."""
+    ranked = torch.cat([draw_sets(count, generator, most=4), uniform(generator, count, 4, 1)], dim=-1)
+    target = torch.cat([draw_sets(count, generator), draw_spans(count, generator)[:, None]], dim=1)
+    return {"prediction": ranked, "target": target}
+
+
+def frames_and_clues(count: int, generator: torch.Generator) -> Batch:
+    return {"prediction": 20 * uniform(generator, count, 5), "target": draw_sets(count, generator)}
+
+
 def choices(count: int, generator: torch.Generator) -> Batch:
     return {"prediction": whole(generator, -1, 4, count), "target": whole(generator, 0, 4, count)}
 
@@ -71,5 +103,23 @@ def choices(count: int, generator: torch.Generator) -> Batch:
 CITIZENS = [
     Citizen(metric="TemporalIoU", draw=span_pairs, means={"miou": lambda iou: iou}),
     Citizen(metric="TemporalIoU", note="thresholds", arguments={"thresholds": [0.1, 0.9]}, draw=span_pairs),
+    Citizen(metric="TemporalSetIoU", draw=span_sets, means={"miou": lambda iou: iou}),
+    Citizen(
+        metric="TemporalSetIoU",
+        note="lists",
+        arguments={"empty": 0.0, "strict": True},
+        draw=listed_span_sets,
+        means={"miou": lambda iou: iou},
+    ),
+    Citizen(metric="MomentMeanAveragePrecision", draw=moments, means={"map": lambda precision: precision}),
+    Citizen(
+        metric="MomentMeanAveragePrecision",
+        note="ranges",
+        arguments={"thresholds": [0.3, 0.5], "length_ranges": {"short": (0, 5), "long": (5, 20)}},
+        draw=moments,
+    ),
+    Citizen(metric="TemporalIoUAUC", draw=span_sets),
+    Citizen(metric="EvidenceF1", draw=span_sets, means={"f1": lambda f1: f1}),
+    Citizen(metric="EvidenceF1", note="frames", draw=frames_and_clues, means={"f1": lambda f1: f1}),
     Citizen(metric="MultipleChoiceAccuracy", draw=choices, means={"accuracy": lambda right: right}),
 ]

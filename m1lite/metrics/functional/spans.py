@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from m1lite.metrics.functional._inputs import as_float, check_pairs
+from m1lite.metrics.functional._inputs import as_float
 
 
 class SpanScores(NamedTuple):
@@ -109,7 +109,7 @@ def frame_precision_recall(times: Tensor, target: Tensor) -> SpanScores:
         >>> frame_precision_recall(torch.tensor([1.0, 4.0, 9.0]), torch.tensor([[3.0, 5.0], [6.0, 7.0]]))
         SpanScores(precision=tensor(0.3333), recall=tensor(0.5000), f1=tensor(0.4000))
     """
-    _check_sets(target, target)
+    _check_sets(target=target)
     times, target = as_float(times)[..., :, None], as_float(target)[..., None, :, :]
     inside = (times >= target[..., 0]) & (times < target[..., 1])  # (..., F, T)
     real_times, real_spans = ~times[..., 0].isnan(), ~target.isnan().any(-1)[..., 0, :]
@@ -153,13 +153,13 @@ def merge_spans(spans: Tensor) -> Tensor:
 
 def _coverage(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Time that both sets cover, that the first covers, and that the second covers, each ``(...)``."""
-    _check_sets(prediction, target)
+    _check_sets(prediction=prediction, target=target)
     prediction, target = merge_spans(prediction), merge_spans(target)
     start, end = prediction[..., :, None, :].unbind(-1)
     true_start, true_end = target[..., None, :, :].unbind(-1)
     inter = torch.minimum(end, true_end) - torch.maximum(start, true_start)  # (..., P, T)
-    lengths = (spans[..., 1] - spans[..., 0] for spans in (prediction, target))
-    return _total(inter.clamp(min=0).flatten(-2)), *(_total(length) for length in lengths)
+    chosen, true = (_total(spans[..., 1] - spans[..., 0]) for spans in (prediction, target))
+    return _total(inter.clamp(min=0).flatten(-2)), chosen, true
 
 
 def _total(values: Tensor) -> Tensor:
@@ -188,9 +188,10 @@ def _holds_spans(spans: Tensor) -> Tensor:
     return (~spans.isnan().any(-1)).any(-1)
 
 
-def _check_sets(prediction: Tensor, target: Tensor) -> None:
-    """Refuse tensors that are not sets of spans."""
-    check_pairs(prediction, target, width=2)
-    for name, spans in (("prediction", prediction), ("target", target)):
+def _check_sets(**sets: Tensor) -> None:
+    """Refuse tensors that are not sets of spans; the keyword is the name in the message."""
+    for name, spans in sets.items():
         if spans.ndim < 2:
             raise ValueError(f"`{name}` has shape {tuple(spans.shape)}; a set of spans is (..., spans, 2).")
+        if spans.shape[-1] != 2:
+            raise ValueError(f"`{name}` has shape {tuple(spans.shape)}; its last dimension must hold 2 numbers.")
