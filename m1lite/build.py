@@ -99,9 +99,10 @@ def load_party(run: str | Path, *, engine: DictConfig | None = None) -> tuple[Di
         raise ConfigError(f"The run {run} has no trained adapter of {', '.join(map(str, missing))}; {remedy}.")
     config.engine = _usable(config.engine) if engine is None else engine
     bases = {}
-    for name, base in config.team.bases.items():
+    for name, base in config.team.bases.items():  # tokenizers and names: the engines load the weights themselves
         stored = folder / "bases" / str(name)
-        bases[str(name)] = load_base(str(stored)) if (stored / "config.json").is_file() else instantiate(base)
+        trained = (stored / "config.json").is_file()
+        bases[str(name)] = load_base(str(stored), weights=False) if trained else instantiate(base, weights=False)
     party = build_party(config, bases)
     for agent in party.agents:
         tensors, adapter = read_adapter(folder / "adapters" / agent.name)

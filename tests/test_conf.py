@@ -68,3 +68,13 @@ def test_an_unknown_task_is_named():
         hydra.errors.InstantiationException, match=r"'dancing' is not a valid Task.; use grounding, choice, counting"
     ):
         hydra.utils.instantiate(config.world)
+
+
+def test_a_second_training_leaves_the_tables_of_the_first(tmp_path):
+    """The cold start and MARL each have a logger of their own, and a run that is continued has new ones."""
+    for training in range(3):
+        logger = hydra.utils.instantiate(compose(["logger=csv", f"output_dir={tmp_path}"]).logger)
+        logger.log_metrics({"loss": float(training)}, step=training)
+        logger.finalize("success")
+    tables = sorted(tmp_path.glob("csv/*/metrics.csv"))
+    assert [table.read_text().split() for table in tables] == [["loss,step", f"{n}.0,{n}"] for n in range(3)]

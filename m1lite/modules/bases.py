@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from m1lite.modules.ranks import barrier, this_rank
 from m1lite.modules.tiny import load_tokenizer, save_tiny_base
@@ -48,6 +48,7 @@ def load_base(
     attention: str = "sdpa",
     trust_remote_code: bool = False,
     gradient_checkpointing: bool = False,
+    weights: bool = True,
 ) -> Base:
     """Load a causal language model and its tokenizer, frozen and in eval mode.
 
@@ -58,6 +59,8 @@ def load_base(
         attention: transformers' name of the attention kernel.
         trust_remote_code: run Python code that comes with the model.
         gradient_checkpointing: recompute each layer in the backward pass.
+        weights: False leaves them out, where an engine that loads its own is all that computes: the model is then one
+            on the meta device.
 
     Raises:
         ValueError: if ``dtype`` is not a floating point type that models come in.
@@ -66,7 +69,13 @@ def load_base(
     if dtype not in allowed:
         raise ValueError(f"`dtype` {dtype!r} is not one of {sorted(allowed)}.")
     common: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    model = AutoModelForCausalLM.from_pretrained(name, dtype=allowed[dtype], attn_implementation=attention, **common)
+    made: dict[str, Any] = {"dtype": allowed[dtype], "attn_implementation": attention}
+    if weights:
+        model = AutoModelForCausalLM.from_pretrained(name, **made, **common)
+    else:
+        config = AutoConfig.from_pretrained(name, **common)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code, **made)
     return Base(
         model=model.requires_grad_(False).eval(),
         tokenizer=load_tokenizer(name, **common),
@@ -110,6 +119,7 @@ def stored_tiny_base(
     hidden_size: int = 128,
     num_layers: int = 2,
     seed: int = 0,
+    weights: bool = True,
 ) -> Base:
     """Make a tiny base of random weights on disk, where an engine can load it too; rank 0 writes, every rank loads.
 
@@ -119,6 +129,7 @@ def stored_tiny_base(
         hidden_size: as in ``tiny_base``.
         num_layers: as in ``tiny_base``.
         seed: as in ``tiny_base``.
+        weights: as in :func:`load_base`.
     """
     path = Path(directory)
     if this_rank() == 0 and not (path / "config.json").is_file():
@@ -127,4 +138,4 @@ def stored_tiny_base(
         save_tiny_base(fresh, architecture, hidden_size=hidden_size, num_layers=num_layers, seed=seed)
         os.replace(fresh, path)
     barrier()
-    return load_base(directory)
+    return load_base(directory, weights=weights)

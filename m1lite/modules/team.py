@@ -105,6 +105,7 @@ class Team(nn.Module):
     def adapter_config(self, agent: str) -> dict[str, Any]:
         """Return what an engine needs to know of the agent's adapter, under PEFT's names."""
         config = self._model_of(agent).peft_config[agent]
+        layers = config.target_modules  # names, or one pattern
         return {
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
@@ -112,7 +113,7 @@ class Team(nn.Module):
             "lora_alpha": config.lora_alpha,
             "lora_dropout": 0.0,
             "bias": "none",
-            "target_modules": sorted(config.target_modules),
+            "target_modules": layers if isinstance(layers, str) else sorted(layers),
         }
 
     def logprobs(self, agent: str, batch: TokenBatch) -> tuple[Tensor, Tensor]:

@@ -28,6 +28,18 @@ def test_dtype_is_that_asked_for_and_changes_the_hash(tmp_path):
         load_base(str(tmp_path), dtype="int8")
 
 
+@pytest.mark.parametrize("load", [load_base, stored_tiny_base], ids=["by name", "tiny"])
+def test_without_weights_it_is_a_name_a_tokenizer_and_a_shape(tmp_path, load):
+    save_tiny_base(tmp_path, "qwen2", hidden_size=32)
+    more = {"architecture": "qwen2"} if load is stored_tiny_base else {}
+    whole, light = (load(str(tmp_path), weights=weights, **more) for weights in (True, False))
+    assert {tensor.device.type for tensor in light.model.state_dict().values()} == {"meta"}
+    shapes = [{name: tensor.shape for name, tensor in base.model.state_dict().items()} for base in (whole, light)]
+    assert shapes[0] == shapes[1]
+    assert light.name == whole.name == str(tmp_path)
+    assert light.tokenizer("keep 12").input_ids == whole.tokenizer("keep 12").input_ids
+
+
 def test_its_weights_load_into_a_bare_model():
     model, _ = tiny_base(hidden_size=32, seed=1)
     other, _ = tiny_base(hidden_size=32, seed=2)

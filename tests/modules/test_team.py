@@ -2,8 +2,10 @@ import copy
 
 import pytest
 import torch
-from peft import get_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict
 
+from m1lite.engines.hf import HfEngine
+from m1lite.modules.adapters import save_adapters
 from m1lite.modules.bases import Base, base_tensors, hash_weights
 from m1lite.modules.team import Team
 from m1lite.modules.tiny import tiny_base
@@ -119,6 +121,22 @@ def test_adapter_tensors_have_pefts_names_and_are_copies(team):
     assert (config["r"], config["lora_alpha"], config["lora_dropout"]) == (4, 8, 0.0)
     ends = {name.rsplit(".", 1)[-1] for name in config["target_modules"]}
     assert ends == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+@pytest.mark.parametrize("layers", [r".*\.layers\.1\..*(q|up)_proj", ["q_proj", "up_proj"], "all-linear"])
+def test_engines_and_peft_get_the_layers_as_they_were_asked_for(layers, tmp_path):
+    model, tokenizer = tiny_base("qwen3", hidden_size=32, num_layers=2)
+    bare = copy.deepcopy(model)
+    team = Team({"q": Base(model=model, tokenizer=tokenizer, name="")}, {"ada": "q"}, target_modules=layers)
+    config, tensors = team.adapter_config("ada"), team.adapter_tensors("ada")
+    if layers != "all-linear":
+        assert config["target_modules"] == layers
+    save_adapters(team, tmp_path)
+    found = get_peft_model_state_dict(PeftModel.from_pretrained(bare, tmp_path / "ada"))
+    assert found.keys() == tensors.keys()
+    engine = HfEngine(tiny_base("qwen3", hidden_size=32, num_layers=2)[0], ["ada"])
+    engine.load_adapter("ada", tensors, config, version=1)
+    assert engine.versions() == {"ada": 1}
 
 
 def test_first_adapters_follow_from_seed_and_name_alone(make_team):
