@@ -100,6 +100,19 @@ def choices(count: int, generator: torch.Generator) -> Batch:
     return {"prediction": whole(generator, -1, 4, count), "target": whole(generator, 0, 4, count)}
 
 
+def open_answers(count: int, generator: torch.Generator) -> Batch:
+    """Texts of one to three words; some without answer, some with two true texts."""
+    told, true = (
+        [" ".join(("a", "red", "dog", "runs")[word] for word in row) for row in whole(generator, 0, 4, count, 3).tolist()]
+        for _ in range(2)
+    )
+    odd = whole(generator, 0, 4, count).tolist()
+    return {
+        "prediction": [None if index == 0 else text for index, text in zip(odd, told, strict=True)],
+        "target": [[text, "red dog"] if index == 1 else text for index, text in zip(odd, true, strict=True)],
+    }
+
+
 CITIZENS = [
     Citizen(metric="TemporalIoU", draw=span_pairs, means={"miou": lambda iou: iou}),
     Citizen(metric="TemporalIoU", note="thresholds", arguments={"thresholds": [0.1, 0.9]}, draw=span_pairs),
@@ -122,4 +135,6 @@ CITIZENS = [
     Citizen(metric="EvidenceF1", draw=span_sets, means={"f1": lambda f1: f1}),
     Citizen(metric="EvidenceF1", note="frames", draw=frames_and_clues, means={"f1": lambda f1: f1}),
     Citizen(metric="MultipleChoiceAccuracy", draw=choices, means={"accuracy": lambda right: right}),
+    Citizen(metric="MultipleChoiceAccuracy", note="skip", arguments={"missing": "skip"}, draw=choices),
+    Citizen(metric="OpenAnswerScore", draw=open_answers, means={"exact": lambda match: match}, validates=False),
 ]
