@@ -35,6 +35,9 @@ class FullCopies(nn.Module):
         members: agent name to base name, in the order in which agents are trained and reported.
     """
 
+    packing = False
+    """Rows are padded."""
+
     def __init__(self, bases: Mapping[str, Base], members: Mapping[str, str]) -> None:
         super().__init__()
         self.members = dict(members)
@@ -67,18 +70,19 @@ class FullCopies(nn.Module):
         """Return nothing: an engine needs to know no more of whole weights."""
         return {}
 
-    def logprobs(self, agent: str, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+    def logprobs(self, agent: str, batch: TokenBatch, *, entropy_gradient: bool = False) -> tuple[Tensor, Tensor]:
         """Score the sampled tokens under the agent's copy.
 
         Args:
             agent: whose copy.
             batch: B rows, T tokens, none with a loss on a row's first token.
+            entropy_gradient: let the entropies carry a gradient too.
 
         Returns:
             Log-probs at ``batch.temperature``, float32 ``(B, T)``, with gradient; and entropies in nats, float32
-            ``(B, T)``, without. Both are 0 outside of ``loss_mask``.
+            ``(B, T)``. Both are 0 outside of ``loss_mask``.
         """
-        return _score(self.copies[agent], batch)
+        return _score(self.copies[agent], batch, entropy_gradient)
 
     @torch.no_grad()
     def reference_logprobs(self, agent: str, batch: TokenBatch) -> Tensor:
@@ -121,7 +125,7 @@ class WholeWeights:
         return self.engines.versions()
 
 
-def _score(model: Any, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+def _score(model: Any, batch: TokenBatch, entropy_gradient: bool = False) -> tuple[Tensor, Tensor]:
     mask = batch.loss_mask
     scores = torch.zeros(2, *mask.shape, dtype=torch.float32, device=mask.device)
     if not bool(mask.any()):
@@ -131,5 +135,5 @@ def _score(model: Any, batch: TokenBatch) -> tuple[Tensor, Tensor]:
     # All logits at once: the vocabulary is tiny, and chunks that are computed again would cost the copies seconds.
     logits = model.get_output_embeddings()(hidden[mask[:, 1:]])  # (B, T - 1, D) -> (N, V)
     found = token_logprobs(logits, batch.input_ids[mask], temperature=batch.temperature)
-    entropy = token_entropies(logits.detach(), temperature=batch.temperature)
+    entropy = token_entropies(logits if entropy_gradient else logits.detach(), temperature=batch.temperature)
     return scores[0].masked_scatter(mask, found), scores[1].masked_scatter(mask, entropy)

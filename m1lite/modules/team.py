@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from m1lite.modules.bases import Base, hash_weights
+from m1lite.modules.packing import predicting_states, prepare_packing
 from m1lite.rl.logprobs import hidden_logprobs
 
 if TYPE_CHECKING:
@@ -40,10 +41,12 @@ class Team(nn.Module):
         alpha: adapters are scaled by ``alpha / rank``.
         target_modules: PEFT's choice of layers; ``"all-linear"`` is every linear layer but the head.
         seed: of the adapters' first weights; every agent draws its own from (seed, name).
+        packing: score rows end to end instead of padded (``packing.py``): the same log-probs and gradients, and less to
+            compute where lengths differ much.
 
     Raises:
         ValueError: if there is no agent, an agent names an unknown base or has a name that weights cannot carry, or a
-            base changes its logits after the head.
+            base changes its logits after the head or cannot be packed.
     """
 
     def __init__(
@@ -55,16 +58,20 @@ class Team(nn.Module):
         alpha: int = 32,
         target_modules: str | list[str] = "all-linear",
         seed: int = 0,
+        packing: bool = False,
     ) -> None:
         super().__init__()
         _check_members(bases, members)
         self.members = dict(members)
+        self.packing = packing
         used = {name: base for name, base in bases.items() if name in members.values()}
         self.tokenizers = {name: base.tokenizer for name, base in used.items()}
         self._hashes: dict[str, str] = {}
         self.models = nn.ModuleDict()
         for name, base in used.items():
             _check_head(name, base)
+            if packing:
+                prepare_packing(base.model)
             agents = [agent for agent, owner in members.items() if owner == name]
             self.models[name] = _with_adapters(
                 base, agents, rank=rank, alpha=alpha, target_modules=target_modules, seed=seed
@@ -116,7 +123,7 @@ class Team(nn.Module):
             "target_modules": layers if isinstance(layers, str) else sorted(layers),
         }
 
-    def logprobs(self, agent: str, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+    def logprobs(self, agent: str, batch: TokenBatch, *, entropy_gradient: bool = False) -> tuple[Tensor, Tensor]:
         """Score the sampled tokens under the agent's policy.
 
         The agent's adapter stays active afterwards: run the backward pass before another agent's turn, or turn gradient
@@ -125,16 +132,17 @@ class Team(nn.Module):
         Args:
             agent: whose adapter.
             batch: B rows, T tokens.
+            entropy_gradient: let the entropies carry a gradient too, as an entropy bonus needs it.
 
         Returns:
             Log-probs at ``batch.temperature``, float32 ``(B, T)``, with gradient; and entropies in nats, float32
-            ``(B, T)``, without. Both are 0 outside of ``loss_mask``.
+            ``(B, T)``. Both are 0 outside of ``loss_mask``.
 
         Raises:
             ValueError: if the agent is unknown, the temperature is not positive, or a row's first token has a loss.
         """
         self._activate(agent)
-        return self._score(agent, batch)
+        return self._score(agent, batch, entropy_gradient)
 
     @torch.no_grad()
     def reference_logprobs(self, agent: str, batch: TokenBatch) -> Tensor:
@@ -209,7 +217,7 @@ class Team(nn.Module):
         for name, parameter in self.models.named_parameters():
             parameter.requires_grad_(".lora_" in name)
 
-    def _score(self, agent: str, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+    def _score(self, agent: str, batch: TokenBatch, entropy_gradient: bool = False) -> tuple[Tensor, Tensor]:
         if not batch.temperature > 0:
             raise ValueError(
                 f"`temperature` of {agent!r}'s batch is {batch.temperature}; only tokens sampled above 0 can train."
@@ -221,15 +229,13 @@ class Team(nn.Module):
         if not bool(mask.any()):
             return scores[0], scores[1]
         model = self._model_of(agent).get_base_model()
-        # Padding is on the right and attention causal, so real tokens never see it: no attention mask, which keeps the
-        # fast kernels. The last token predicts nothing and is left out.
-        hidden = model.base_model(input_ids=batch.input_ids[:, :-1], use_cache=False).last_hidden_state
         found, entropy = hidden_logprobs(
-            hidden[mask[:, 1:]],  # (B, T - 1, D) -> (N, D)
+            predicting_states(model, batch.input_ids, mask, packed=self.packing),  # (N, D)
             model.get_output_embeddings().weight,
             batch.input_ids[mask],
             temperature=batch.temperature,
             entropies=True,
+            entropy_gradient=entropy_gradient,
         )
         assert entropy is not None
         return scores[0].masked_scatter(mask, found), scores[1].masked_scatter(mask, entropy)

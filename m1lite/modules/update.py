@@ -9,6 +9,7 @@ import torch
 
 from m1lite.modules.batch import no_tokens
 from m1lite.modules.objective import check_entropy
+from m1lite.modules.packing import plan_packs
 from m1lite.modules.rows import micro_batches, needed_lengths, take_rows
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class AgentUpdate:
         agent: whose rollout.
         batch: B rows, T tokens.
         objective: what is minimised.
-        micro_batch_tokens: padded tokens per forward pass.
+        micro_batch_tokens: tokens per forward pass, padding included where there is any.
         backward: called with every micro-batch's summed loss.
         minibatches: optimiser steps that one pass over the rollout is cut into.
     """
@@ -59,7 +60,7 @@ class AgentUpdate:
     @torch.no_grad()
     def anchor(self) -> None:
         """Score all rows before the first step: later minibatches compare with these weights, not with their own."""
-        for rows in micro_batches(self.lengths, self.micro_batch_tokens):
+        for rows in self._plan(self.lengths):
             part = take_rows(self.batch, rows, width=self.lengths[rows[0]])
             self._keep_reference(rows, part)
             self._keep_old(rows, self.team.logprobs(self.agent, part)[0])
@@ -79,7 +80,7 @@ class AgentUpdate:
         """
         sums = self._sums(no_tokens(self.agent, self.old.device))
         sums["units"] = self._units(rows)
-        for group in micro_batches([self.lengths[row] for row in rows], self.micro_batch_tokens):
+        for group in self._plan([self.lengths[row] for row in rows]):
             chosen = [rows[index] for index in group]
             found = self._micro_batch(chosen, anchored=anchored)
             sums |= {name: sums[name] + value for name, value in found.items()}
@@ -103,7 +104,7 @@ class AgentUpdate:
         if not anchored:
             # Before the policy's own pass: the adapter has to stay on up to the backward pass.
             self._keep_reference(rows, part)
-        logprobs, entropy = self.team.logprobs(self.agent, part)
+        logprobs, entropy = self.team.logprobs(self.agent, part, entropy_gradient=self.objective.needs_entropy)
         check_entropy(self.objective, entropy)
         if not anchored:
             self._keep_old(rows, logprobs.detach())
@@ -112,6 +113,11 @@ class AgentUpdate:
         loss, sums = self.objective(part, logprobs, old, reference, entropy)
         self.backward(loss)
         return {**self._counts(part, logprobs, old, reference, entropy), **sums}
+
+    def _plan(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Group rows for one forward pass each, longest first: by real tokens where no padding is computed."""
+        plan = plan_packs if self.team.packing else micro_batches
+        return plan(lengths, self.micro_batch_tokens)
 
     def _units(self, rows: Sequence[int]) -> Tensor:
         """Count the units of the objective's reduction; rows without loss tokens stand here, unlike in a forward."""

@@ -11,7 +11,7 @@ from m1lite.records import TokenBatch
 MEMBERS = {"ada": "qwen3", "bea": "qwen3", "cyd": "qwen2"}
 
 
-def make_team(members=None, *, seed=0, gradient_checkpointing=False, stir=0.0, rank=4):
+def make_team(members=None, *, seed=0, gradient_checkpointing=False, stir=0.0, rank=4, **kwargs):
     """A team on tiny bases of width 32; ``stir`` gives the B matrices random values, which start at zero."""
     bases = {}
     for number, architecture in enumerate(("qwen3", "qwen2")):
@@ -19,7 +19,7 @@ def make_team(members=None, *, seed=0, gradient_checkpointing=False, stir=0.0, r
         bases[architecture] = Base(
             model=model, tokenizer=tokenizer, name="", gradient_checkpointing=gradient_checkpointing
         )
-    team = Team(bases, members or MEMBERS, rank=rank, alpha=2 * rank, seed=seed)
+    team = Team(bases, members or MEMBERS, rank=rank, alpha=2 * rank, seed=seed, **kwargs)
     if stir:
         generator = torch.Generator().manual_seed(99)
         with torch.no_grad():

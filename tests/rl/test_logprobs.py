@@ -70,6 +70,60 @@ def test_chunks_equal_the_plain_form_with_gradients(trained_head, chunk):
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("trained_head", [False, True])
+@pytest.mark.parametrize("chunk", [3, 14, None])
+def test_entropies_carry_a_gradient_where_asked(trained_head, chunk):
+    hidden, head, ids = draw()
+    hidden.requires_grad_()
+    head.requires_grad_(trained_head)
+    first, second = torch.randn(2, *ids.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    inputs = (hidden, head) if trained_head else (hidden,)
+    found, entropies = hidden_logprobs(
+        hidden, head, ids, temperature=0.7, chunk_tokens=chunk, entropies=True, entropy_gradient=True
+    )
+    logits = hidden @ head.T
+    plain, spread = token_logprobs(logits, ids, temperature=0.7), token_entropies(logits, temperature=0.7)
+    torch.testing.assert_close(entropies, spread)
+    for ours, theirs in (
+        ((found * first + entropies * second).sum(), (plain * first + spread * second).sum()),
+        ((entropies * second).sum(), (spread * second).sum()),
+    ):
+        pairs = zip(
+            torch.autograd.grad(ours, inputs, retain_graph=True),
+            torch.autograd.grad(theirs, inputs, retain_graph=True),
+            strict=True,
+        )
+        for mine, other in pairs:
+            torch.testing.assert_close(mine, other)
+
+
+@pytest.mark.parametrize("trained_head", [False, True])
+def test_under_autocast_products_run_in_its_type_and_gradients_keep_theirs(trained_head):
+    hidden, head, ids = draw(tokens=(32,), width=16, vocabulary=50, dtype=torch.float32)
+    hidden.requires_grad_()
+    head.requires_grad_(trained_head)
+    inputs = (hidden, head) if trained_head else (hidden,)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found, entropies = hidden_logprobs(hidden, head, ids, chunk_tokens=10, entropies=True)
+    gradients = torch.autograd.grad(found.sum(), inputs)
+    halves = [value.detach().bfloat16().requires_grad_() for value in (hidden, head)]
+    expected, spread = hidden_logprobs(*halves, ids, chunk_tokens=10, entropies=True)
+    assert torch.equal(found, expected)
+    assert torch.equal(entropies, spread)
+    for gradient, other in zip(gradients, torch.autograd.grad(expected.sum(), halves), strict=False):
+        assert gradient.dtype == torch.float32
+        torch.testing.assert_close(gradient, other.float(), atol=0.05, rtol=0.02)
+
+
+@pytest.mark.parametrize("trained_head", [False, True])
+def test_the_gradient_of_the_entropies_passes_a_numerical_check(trained_head):
+    hidden, head, ids = draw(tokens=(3,), width=4, vocabulary=5)
+    hidden.requires_grad_()
+    head.requires_grad_(trained_head)
+    options = {"temperature": 1.3, "chunk_tokens": 2, "entropies": True, "entropy_gradient": True}
+    assert torch.autograd.gradcheck(lambda *inputs: hidden_logprobs(*inputs, ids, **options), (hidden, head))
+
+
 def test_the_frozen_gradient_passes_a_numerical_check():
     hidden, head, ids = draw(tokens=(3,), width=4, vocabulary=5)
     hidden.requires_grad_()
@@ -82,6 +136,7 @@ def test_without_gradient_the_values_are_the_same():
         found, entropies = hidden_logprobs(hidden.requires_grad_(), head.requires_grad_(), ids, chunk_tokens=4)
     assert entropies is None
     assert not found.requires_grad
+    assert found.grad_fn is None
     torch.testing.assert_close(found, token_logprobs(hidden @ head.T, ids).detach())
 
 
@@ -153,5 +208,9 @@ def test_errors_name_the_value():
         hidden_logprobs(hidden, head, ids[:, :6])
     with pytest.raises(ValueError, match=r"`head` has shape \(13, 7\); it must be \(vocabulary, 8\)"):
         hidden_logprobs(hidden, head[:, :7], ids)
+    with pytest.raises(ValueError, match=r"`head` is torch.float32 but `hidden` is torch.float64"):
+        hidden_logprobs(hidden, head.float(), ids)
+    with pytest.raises(ValueError, match=r"`entropy_gradient` is True but `entropies` is False"):
+        hidden_logprobs(hidden, head, ids, entropy_gradient=True)
     with pytest.raises(ValueError, match=r"`chunk_tokens` is 0"):
         hidden_logprobs(hidden, head, ids, chunk_tokens=0)
