@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-
-from m1lite.metrics.functional.numbers import mean_relative_accuracy
+from m1lite.metrics.presets.r1 import video_r1_regression
 from m1lite.metrics.presets.spatial import (
     VSI_BENCH,
     first_word,
@@ -21,8 +19,7 @@ def _official(row: Row) -> float:
 
 
 def _strict_in_float32(row: Row) -> float:
-    numbers = (torch.tensor(float(row[name]), dtype=torch.float32) for name in ("pred", "target"))
-    return mean_relative_accuracy(*numbers, strict=True).item()
+    return video_r1_regression(str(row["pred"]), str(row["target"]))
 
 
 def _text_score(question_type: str, row: Row) -> float:

@@ -9,6 +9,7 @@ from m1lite.metrics.functional._inputs import as_float, check_same_shape
 
 _CONFIDENCES = (*(0.5 + index * ((0.95 - 0.5) / 9) for index in range(9)), 0.95)
 """Ten steps from 0.5 to 0.95. The ninth is one step of float64 below 0.9, as in the official list."""
+_TOLERANCES = tuple(1 - confidence for confidence in _CONFIDENCES)
 
 
 def mean_relative_accuracy(prediction: Tensor, target: Tensor, *, strict: bool = False) -> Tensor:
@@ -16,8 +17,8 @@ def mean_relative_accuracy(prediction: Tensor, target: Tensor, *, strict: bool =
 
     .. math:: \frac{1}{10} \sum_{\theta \in \{0.5, 0.55, \dots, 0.95\}} \mathbb 1[|\hat y - y| / |y| \le 1 - \theta]
 
-    A level's tolerance and the error are compared in the dtype of the error, so that at errors of exact multiples of
-    5 % the last digit decides: an error of exactly 10 % scores 0.9 in float64.
+    The tolerances are rounded to the dtype of the error and compared in it, so that at errors of exact multiples of 5 %
+    the last digit decides: 45 % scores 0.2 in float32, but 0.1 in float64, where 1 - 0.55 lies below 0.45.
 
     Args:
         prediction: ``(...)``, in the unit of ``target``; NaN for no answer. Integers and half precision are cast to
@@ -45,6 +46,6 @@ def mean_relative_accuracy(prediction: Tensor, target: Tensor, *, strict: bool =
     prediction, target = as_float(prediction), as_float(target)
     difference = (prediction - target).abs()
     error = torch.where(difference == 0, difference, difference / target.abs())
-    tolerances = 1 - torch.tensor(_CONFIDENCES, dtype=error.dtype, device=error.device)
+    tolerances = torch.tensor(_TOLERANCES, dtype=error.dtype, device=error.device)
     close = error[..., None] < tolerances if strict else error[..., None] <= tolerances  # (...) -> (..., 10)
-    return close.sum(-1) / torch.tensor(len(_CONFIDENCES), dtype=error.dtype, device=error.device)
+    return close.sum(-1) / torch.tensor(len(_TOLERANCES), dtype=error.dtype, device=error.device)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from m1lite.metrics.functional.spans import temporal_set_iou
+from m1lite.metrics.presets._spans_official import _merged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,7 +122,7 @@ def cgbench_spans(response: str | None) -> list[Interval] | None:
         if len(numbers) % 2:
             return None
         pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
-        if len(_merge(pairs)) < len(pairs):
+        if len(_merged(pairs)) < len(pairs):
             return None
     return pairs if all(math.isfinite(bound) for pair in pairs for bound in pair) else []
 
@@ -157,20 +158,9 @@ def _rows(spans: Tensor) -> list[list[float]]:
     return spans[~spans.isnan().any(-1)].tolist()
 
 
-def _merge(spans: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Join spans that overlap or touch, by start; a reversed one stays reversed unless another reaches over it."""
-    merged: list[list[float]] = []
-    for start, end in sorted(spans, key=lambda span: span[0]):
-        if merged and start <= merged[-1][1]:
-            merged[-1][1] = max(merged[-1][1], end)
-        else:
-            merged.append([start, end])
-    return merged
-
-
 def _signed_iou(prediction: Sequence[Sequence[float]], target: Sequence[Sequence[float]]) -> float:
-    """IoU of two lists in which reversed spans have negative length."""
-    merged, true = _merge(prediction), _merge(target)
+    """IoU of two lists in which reversed spans have negative length, those that another reaches over aside."""
+    merged, true = _merged(prediction), _merged(target)
     inter = sum(max(0.0, min(a[1], b[1]) - max(a[0], b[0])) for a in merged for b in true)
     union = sum(end - start for start, end in merged) + sum(end - start for start, end in true) - inter
     return inter / union if union > 0 else 0.0

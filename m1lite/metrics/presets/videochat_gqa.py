@@ -10,9 +10,7 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-import torch
-
-from m1lite.metrics.functional.spans import temporal_set_iou
+from m1lite.metrics.presets._spans_official import videochat_r1_set_iou
 from m1lite.metrics.presets.r1 import Interval, blocks, stretched_format, videochat_r1_letter
 
 if TYPE_CHECKING:
@@ -65,7 +63,7 @@ def videochat_r1_glue_iou(text: str, target: Sequence[Interval]) -> float:
 
     Args:
         text: what the model wrote.
-        target: the true spans, each with start <= end; other ones count here as covering nothing.
+        target: the true spans.
 
     References:
         ``iou_glue_reward`` of OpenGVLab/VideoChat-R1 73b2ea9a src/open_r1/grpo_tasks.py.
@@ -75,12 +73,7 @@ def videochat_r1_glue_iou(text: str, target: Sequence[Interval]) -> float:
         0.5
     """
     spans = parse_glue(text)
-    if spans is None:
-        return 0.0
-    if not any(start < end for start, end in (*spans, *target)):
-        return 1.0
-    sides = (torch.tensor(side, dtype=torch.float64).reshape(-1, 2) for side in (spans, target))
-    return temporal_set_iou(*sides).item()
+    return 0.0 if spans is None else videochat_r1_set_iou(spans, target)
 
 
 def videochat_r1_gqa_answer(text: str, target: str) -> float:
