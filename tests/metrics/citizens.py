@@ -101,11 +101,9 @@ def choices(count: int, generator: torch.Generator) -> Batch:
 
 
 def open_answers(count: int, generator: torch.Generator) -> Batch:
-    """Texts of one to three words; some without answer, some with two true texts."""
-    told, true = (
-        [" ".join(("a", "red", "dog", "runs")[word] for word in row) for row in whole(generator, 0, 4, count, 3).tolist()]
-        for _ in range(2)
-    )
+    """Texts of three words; some without answer, some with two true texts."""
+    words = [whole(generator, 0, 4, count, 3).tolist() for _ in range(2)]
+    told, true = ([" ".join(("a", "red", "dog", "runs")[word] for word in row) for row in side] for side in words)
     odd = whole(generator, 0, 4, count).tolist()
     return {
         "prediction": [None if index == 0 else text for index, text in zip(odd, told, strict=True)],
