@@ -35,9 +35,6 @@ class FullCopies(nn.Module):
         members: agent name to base name, in the order in which agents are trained and reported.
     """
 
-    packing = False
-    """Rows are padded."""
-
     def __init__(self, bases: Mapping[str, Base], members: Mapping[str, str]) -> None:
         super().__init__()
         self.members = dict(members)

@@ -16,6 +16,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
+from m1lite.modules.packing import predicting_states, prepare_packing
 from m1lite.records import TurnKind
 from m1lite.rl.logprobs import hidden_logprobs
 from m1lite.rl.losses import cross_entropy, token_sum
@@ -198,9 +199,10 @@ class SftModule(pl.LightningModule):
         cooldown: share of the budget over which the rate falls, in (0, 1 - warmup]; None lets it fall from the top of
             the rise on.
         max_grad_norm: the gradient is clipped to this norm; None leaves it.
+        packing: compute a batch's rows end to end instead of padded (``packing.py``): the same loss and gradients.
 
     Raises:
-        ValueError: if there is no budget or no trainable weight, or a value is out of range.
+        ValueError: if there is no budget or no trainable weight, a value is out of range, or packing is impossible.
     """
 
     def __init__(
@@ -213,6 +215,7 @@ class SftModule(pl.LightningModule):
         warmup: float = 0.05,
         cooldown: float | None = None,
         max_grad_norm: float | None = 1.0,
+        packing: bool = False,
     ) -> None:
         super().__init__()
         if not (seconds or steps) or min(seconds or 1, steps or 1) <= 0:
@@ -232,6 +235,9 @@ class SftModule(pl.LightningModule):
         self.falls_from = 1.0 - cooldown
         """Progress at which the rate begins to fall."""
         self.max_grad_norm = max_grad_norm
+        self.packing = packing
+        if packing:
+            prepare_packing(self._bare())
         self.elapsed_before = 0.0
         """Seconds of the runs before a resume."""
         self._make_optimizer = optimizer
@@ -312,21 +318,24 @@ class SftModule(pl.LightningModule):
         self.elapsed_before = checkpoint["elapsed_seconds"]
         self.falls_from = checkpoint["falls_from"]
 
+    def _bare(self) -> Any:
+        model: Any = self.model
+        return model.get_base_model() if hasattr(model, "get_base_model") else model
+
     def _losses(self, batch: SftBatch, *, answers: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Return the sums of weighted losses and of weights, and per row whether its answer tokens are likeliest."""
-        model: Any = self.model
-        model = model.get_base_model() if hasattr(model, "get_base_model") else model
+        model = self._bare()
         learnt = batch.weights > 0
-        # Right padding under causal attention: no attention mask needed.
-        hidden = model.base_model(input_ids=batch.input_ids[:, :-1], use_cache=False).last_hidden_state
+        wanted = learnt | batch.answer_mask if answers else learnt
+        states = predicting_states(model, batch.input_ids, wanted, packed=self.packing)  # (M, D)
         head = model.get_output_embeddings().weight
-        scores, _ = hidden_logprobs(hidden[learnt[:, 1:]], head, batch.input_ids[learnt])
+        scores, _ = hidden_logprobs(states[learnt[wanted]], head, batch.input_ids[learnt])
         logprobs = torch.zeros_like(batch.weights).masked_scatter(learnt, scores.float())
         total, weight = token_sum(cross_entropy(logprobs, batch.weights), batch.weights)
         right = torch.ones_like(batch.answer_mask)
         if answers:
             mask = batch.answer_mask
-            right[mask] = (hidden[mask[:, 1:]] @ head.T).argmax(-1) == batch.input_ids[mask]
+            right[mask] = (states[mask[wanted]] @ head.T).argmax(-1) == batch.input_ids[mask]
         return total, weight, right.all(dim=1)
 
 

@@ -104,7 +104,8 @@ class AgentUpdate:
         if not anchored:
             # Before the policy's own pass: the adapter has to stay on up to the backward pass.
             self._keep_reference(rows, part)
-        logprobs, entropy = self.team.logprobs(self.agent, part, entropy_gradient=self.objective.needs_entropy)
+        options = {"entropy_gradient": True} if self.objective.needs_entropy else {}
+        logprobs, entropy = self.team.logprobs(self.agent, part, **options)
         check_entropy(self.objective, entropy)
         if not anchored:
             self._keep_old(rows, logprobs.detach())
@@ -116,7 +117,7 @@ class AgentUpdate:
 
     def _plan(self, lengths: Sequence[int]) -> list[list[int]]:
         """Group rows for one forward pass each, longest first: by real tokens where no padding is computed."""
-        plan = plan_packs if self.team.packing else micro_batches
+        plan = plan_packs if getattr(self.team, "packing", False) else micro_batches
         return plan(lengths, self.micro_batch_tokens)
 
     def _units(self, rows: Sequence[int]) -> Tensor:

@@ -69,6 +69,12 @@ def base():
     return tiny_base("qwen3", hidden_size=32, num_layers=2)[0].requires_grad_(True)
 
 
+def test_tokens_are_counted_without_padding(base):
+    rows = [SftRow(input_ids=[7] * n, weights=[0.0] + [1.0] * (n - 1), answer_mask=[False] * n) for n in (3, 9, 5, 4)]
+    batches = [batch.to("cpu") for batch in SftLoader(rows, 3, pad_id=0, shuffle=False)]
+    assert sum(SftModule.trained_tokens(batch) for batch in batches) == 3 + 9 + 5 + 4
+
+
 def test_loss_and_gradient_are_those_of_transformers_logits(base):
     rows = copying_rows(5)
     batch = collate_rows(rows, pad_id=0)
@@ -85,6 +91,35 @@ def test_loss_and_gradient_are_those_of_transformers_logits(base):
     for (name, parameter), expected in zip(base.named_parameters(), reference.parameters(), strict=True):
         moved = (expected.detach() - parameter.detach()) / log.rates[0]
         torch.testing.assert_close(moved, expected.grad, atol=2e-3, rtol=1e-2, msg=name)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_packed_rows_give_the_loss_gradient_and_answers_of_padded_ones(lora):
+    rows = copying_rows(9, seed=3)
+    rows[4].weights = [0.0] * len(rows[4].weights)  # answered, and not learnt
+    found = []
+    for packing in (False, True):
+        model = tiny_base("qwen3", hidden_size=32, num_layers=2)[0].requires_grad_(True)
+        if lora:
+            torch.manual_seed(0)
+            model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
+        module = SftModule(model, optimizer=partial(SGD, lr=1.0), steps=3, packing=packing)
+        widths = []
+        base = model.get_base_model() if lora else model
+        base.model.layers[0].register_forward_pre_hook(lambda _, given, widths=widths: widths.append(given[0].shape))
+        total, weight, _ = module._losses(collate_rows(rows, pad_id=0))
+        total.backward()
+        _, _, right = module._losses(collate_rows(rows, pad_id=0), answers=True)
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+        found.append((total, weight, right, gradients, widths))
+    (total, weight, right, gradients, _), (other, other_weight, other_right, others, widths) = found
+    torch.testing.assert_close(other, total, atol=1e-5, rtol=1e-6)
+    assert (other_weight, other_right.tolist()) == (weight, right.tolist())
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(others[name], gradient, atol=1e-5, rtol=1e-5, msg=name)
+    needed = sum(len(row.input_ids) - 1 for row in rows)
+    assert widths[0] == (1, needed - len(rows[4].input_ids) + 1, 32)
+    assert widths[1] == (1, needed - 1, 32), "of the row that is not learnt, up to its answer"
 
 
 def test_a_tiny_base_learns_to_copy_and_stops_at_its_steps(base):
