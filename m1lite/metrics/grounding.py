@@ -91,12 +91,13 @@ class TemporalIoU(VideoMetric):
         prediction = stack_answers(prediction, target)
         iou = self.score(prediction, target)
         # Compared in the dtype of the scores: 0.7 in float32 lies below 0.7 in float64.
-        thresholds = iou.new_tensor(self.thresholds)
-        above = iou[:, None] > thresholds if self.strict else iou[:, None] >= thresholds
-        # A sample without an answer has no IoU to add, so that leaving it out changes the count only.
-        self.iou_sum += iou.sum(dtype=torch.float64)
-        self.hits += above.sum(0)
-        self.count += len(iou) if self.missing == "zero" else (~prediction.isnan().any(-1)).sum()
+        thresholds = iou.new_tensor(self.thresholds)[:, None]
+        above = iou > thresholds if self.strict else iou >= thresholds  # (thresholds, N)
+        # A sample without an answer has no IoU to add, so that leaving it out changes the count only. In place, because
+        # setting an attribute of a module takes as long as the addition.
+        self.iou_sum.add_(iou.sum(dtype=torch.float64))
+        self.hits.add_(above.sum(1))
+        self.count.add_(len(iou) if self.missing == "zero" else (~prediction.isnan().any(-1)).sum())
 
     def compute(self) -> dict[str, Tensor]:
         """Return ``miou`` and ``recall@<threshold>``."""

@@ -108,9 +108,9 @@ def vue_tr_overlap(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor, 
         ``overlap_ratio`` and ``compute_precision_recall`` of bytedance/vidi fc30c870 VUE_TR/qa_eval.py.
 
     Example:
-        >>> chosen, true = torch.tensor([[[0.0, 4.0]]]), torch.tensor([[[2.0, 4.0], [3.0, 7.0]]])
+        >>> chosen, true = torch.tensor([[[0.0, 5.0]]]), torch.tensor([[[2.0, 4.0], [3.0, 7.0]]])
         >>> [round(value.item(), 3) for value in vue_tr_overlap(chosen, true)]
-        [0.429, 0.75, 0.5]
+        [0.571, 0.8, 0.667]
     """
     return _vue_tr_overlap(prediction, target, nothing=float("nan"))
 
