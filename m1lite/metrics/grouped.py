@@ -100,11 +100,13 @@ class GroupedMetric(VideoMetric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return the values of all samples, of the groups, and their mean."""
-        groups = {}
+        parts = {}
         for label in self._labels_of_all_processes():
             # A process without the group takes part in bringing its states together, with an empty metric.
-            groups[label] = self._blank() if label not in self._labels else self._group(label)
-        return self._joined(self._all.compute(), {label: group.compute() for label, group in groups.items()})
+            parts[label] = self._group(label) if label in self._labels else self._blank()
+        for metric in (self._all, *parts.values()):
+            metric._computed = None  # processes gather in turn: one that kept a value from before would not take part
+        return self._joined(self._all.compute(), {label: part.compute() for label, part in parts.items()})
 
     @override
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
