@@ -80,6 +80,10 @@ def report(folders: list[Path]) -> str:
         "seconds": {name: mean("seconds", name) for name in runs[0][2]["seconds"]},
         "cpu_seconds": {name: mean("cpu_seconds", name) for name in runs[0][2]["cpu_seconds"]},
         "tokens": {name: round(mean("tokens", name)) for name in runs[0][2]["tokens"]},
+        "token_kinds": {
+            name: {kind: sum(figures["token_kinds"][name][kind] for *_, figures in runs) / len(runs) for kind in kinds}
+            for name, kinds in runs[0][2].get("token_kinds", {}).items()
+        },
     }
     lines = [f"{len(runs)} runs pooled; seconds and tokens are means over runs.", "", closing_table(pooled), ""]
     for name in gains:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -24,6 +25,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from m1lite.callbacks.interrupt import stops_are_told_apart
+from m1lite.callbacks.tokens import TrainedTokens
 from m1lite.collaboration.loop import RunTools, run
 from m1lite.collaboration.topology import Topology
 from m1lite.data.demonstrations import Demonstrator, read_results
@@ -224,6 +226,7 @@ class ColdStart:
         seconds: float | None = None,
         logger: Any = False,
         show_progress: bool = False,
+        tokens: Counter[str] | None = None,
     ) -> dict[str, list[dict[str, float]]]:
         """Train this rank's bases, then load those of the others.
 
@@ -236,6 +239,7 @@ class ColdStart:
             seconds: wall time for each base; None takes the schedule's.
             logger: Lightning's logger, or False.
             show_progress: show a progress bar.
+            tokens: the tokens that this rank trains on are added to its ``trained``.
 
         Returns:
             Base name to its validation scores in order of time.
@@ -251,6 +255,7 @@ class ColdStart:
                 seconds=seconds or self.schedule.seconds,
                 logger=logger,
                 show_progress=show_progress,
+                tokens=Counter() if tokens is None else tokens,
             )
         # Renamed when all of them are written: who finds the folder finds whole bases in it.
         partial_directory = directory.with_name(f".{directory.name}")
@@ -275,6 +280,7 @@ class ColdStart:
         seconds: float,
         logger: Any,
         show_progress: bool,
+        tokens: Counter[str],
     ) -> list[dict[str, float]]:
         pad_id = base.tokenizer.pad_token_id
         rename = word_groups(base.tokenizer, self.interchangeable) if self.interchangeable else None
@@ -286,7 +292,7 @@ class ColdStart:
         trainer = pl.Trainer(
             strategy=SingleDeviceStrategy(device=str(base.model.device)),
             max_epochs=-1,
-            callbacks=[curve],
+            callbacks=[curve, TrainedTokens(tokens)],
             logger=logger,
             enable_checkpointing=False,
             enable_model_summary=False,

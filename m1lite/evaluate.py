@@ -50,11 +50,13 @@ def evaluate(config: DictConfig) -> None:
     with progress(config.split, len(samples)) as advance:
         episodes = evaluator.play(party.agents, samples, temperature=config.temperature, on_batch=advance)
     rows = sorted(evaluator.verdicts(episodes), key=lambda row: row.sample_id)  # as a training has them
+    tokens = {"read": sum(row.read_tokens for row in rows), "sampled": sum(row.sampled_tokens for row in rows)}
     metrics = {
         **compile_metrics({"marl": rows}, [], num_draws=config.num_draws),
         "seconds": {config.split: time.perf_counter() - wall},
         "cpu_seconds": {config.split: cpu_seconds() - cpu},
-        "tokens": {config.split: sum(row.sampled_tokens + row.read_tokens for row in rows)},
+        "tokens": {config.split: sum(tokens.values())},
+        "token_kinds": {config.split: tokens},
         "temperature": config.temperature,
     }
     file = run / f"evaluation-{config.split}" / "metrics.json"

@@ -18,7 +18,8 @@ class Ledger:
     seconds: dict[str, float] = field(default_factory=dict)
     cpu_seconds: dict[str, float] = field(default_factory=dict)
     cold_start: dict[str, list[dict[str, float]]] = field(default_factory=dict)
-    tokens: dict[str, int] = field(default_factory=dict)
+    tokens: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Stage to how many tokens models read and sampled in it, and how many they were trained on."""
     verdicts: dict[str, list[Verdict]] = field(default_factory=dict)
     """Evaluation to its verdicts; they lie in files of their own."""
 
@@ -29,8 +30,8 @@ class Ledger:
 
     def write(self, path: Path) -> None:
         """Write everything but the verdicts."""
-        kept = {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds, "cold_start": self.cold_start}
-        write_whole(path, json.dumps(kept, indent=1))
+        kept = {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds, "tokens": self.tokens}
+        write_whole(path, json.dumps({**kept, "cold_start": self.cold_start}, indent=1))
 
     def spend(self, spent: Mapping[str, tuple[float, float]]) -> None:
         """Add seconds and CPU seconds to stages; a stage that was interrupted and continued took both times."""
@@ -38,10 +39,15 @@ class Ledger:
             self.seconds[name] = self.seconds.get(name, 0.0) + wall
             self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + cpu
 
+    def count(self, name: str, tokens: Mapping[str, int]) -> None:
+        """Add tokens to a stage: ``read``, ``sampled``, ``trained``; they count as often as they were spent."""
+        for kind, number in tokens.items():
+            kinds = self.tokens.setdefault(name, {})
+            kinds[kind] = kinds.get(kind, 0) + number
+
     def keep(self, name: str, rows: list[Verdict]) -> None:
-        """Note an evaluation's verdicts and its tokens."""
+        """Note an evaluation's verdicts."""
         self.verdicts[name] = rows
-        self.tokens[name] = sum(row.sampled_tokens + row.read_tokens for row in rows)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -21,6 +22,7 @@ from m1lite.callbacks.interrupt import InterruptCallback, stops_are_told_apart
 from m1lite.callbacks.record import RecordCallback
 from m1lite.callbacks.rollout import RolloutCallback
 from m1lite.callbacks.sync import SyncCallback
+from m1lite.callbacks.tokens import TrainedTokens, counted
 from m1lite.collaboration.loop import run
 from m1lite.collaboration.topology import Topology, complete, hidden
 from m1lite.console import progress, say
@@ -134,6 +136,8 @@ class Stages:
         self.say = say if this_rank() == 0 else lambda line: None
         self.ledger = Ledger.read(directory / "ledger.json")
         self.ledger.spend({name: (wall, sum(gather_rows([cpu]))) for name, (wall, cpu) in spent.items()})
+        self.tokens: Counter[str] = Counter()
+        """What this rank has read, sampled and trained on in the current stage."""
         self.evaluator = Evaluator(
             generate=party.engines.generate,
             run_tools=party.toolbox.run,
@@ -190,6 +194,7 @@ class Stages:
                 seconds=seconds,
                 logger=self.learning.make_logger(self.directory) if this_rank() == 0 else False,
                 show_progress=this_rank() == 0,
+                tokens=self.tokens,
             )
         for name, base in party.bases.items():
             policies = [agent for agent, owner in members.items() if owner == name]
@@ -202,7 +207,7 @@ class Stages:
         """Train the team; where a checkpoint lies in the folder, continue from it."""
         party, learning = self.party, self.learning
         team = learning.make_team(party.bases, {name: member.base for name, member in party.members.items()})
-        play = partial(run, generate=party.engines.generate, run_tools=party.toolbox.run)
+        play = partial(counted(run, self.tokens), generate=party.engines.generate, run_tools=party.toolbox.run)
         validation = {**learning.play, "topology": complete, "episodes": 1}
         trainer = learning.make_trainer(
             callbacks=[
@@ -217,6 +222,7 @@ class Stages:
                 ),
                 SyncCallback(party.engines),
                 RecordCallback(self.directory),
+                TrainedTokens(self.tokens),
                 InterruptCallback(self.say),
                 *learning.make_callbacks(self.directory),
             ],
@@ -280,7 +286,10 @@ class Stages:
                 run_tools=run_tools,
                 on_batch=advance,
             )
-        rows = sorted(gather_rows(self.evaluator.verdicts(episodes)), key=lambda row: row.sample_id)
+        own = self.evaluator.verdicts(episodes)
+        for row in own:
+            self.tokens.update(read=row.read_tokens, sampled=row.sampled_tokens)
+        rows = sorted(gather_rows(own), key=lambda row: row.sample_id)
         self.ledger.keep(name, rows)
         seconds = time.perf_counter() - started
         mean = sum(row.team for row in rows) / len(rows)
@@ -302,7 +311,8 @@ class Stages:
             "ceiling": ceiling,
             "seconds": ledger.seconds,
             "cpu_seconds": ledger.cpu_seconds,
-            "tokens": ledger.tokens,
+            "tokens": {name: sum(kinds.values()) for name, kinds in ledger.tokens.items()},
+            "token_kinds": ledger.tokens,
             "cold_start": ledger.cold_start,
             "seed": self.seed,
             "config": self.config,
@@ -319,18 +329,22 @@ class Stages:
         planned = self.plan.budget_seconds.get(name)
         self.say(f"[{name}]" + (f" budget {planned:.0f} s" if planned else ""))
         wall, cpu = time.perf_counter(), cpu_seconds()
+        self.tokens.clear()
         try:
             yield
         except BaseException:
             # The other ranks are not asked: they may be stuck in what failed here.
-            self._spend(name, time.perf_counter() - wall, (cpu_seconds() - cpu) * num_ranks())
+            tokens = {kind: count * num_ranks() for kind, count in self.tokens.items()}
+            self._spend(name, time.perf_counter() - wall, (cpu_seconds() - cpu) * num_ranks(), tokens)
             raise
-        seconds, used = time.perf_counter() - wall, sum(gather_rows([cpu_seconds() - cpu]))
-        self._spend(name, seconds, used)
+        seconds, shares = time.perf_counter() - wall, gather_rows([(cpu_seconds() - cpu, self.tokens)])
+        used = sum(share for share, _ in shares)
+        self._spend(name, seconds, used, sum((share for _, share in shares), Counter()))
         self.say(f"  {name} took {seconds:.0f} s, {used:.0f} CPU seconds")
 
-    def _spend(self, name: str, seconds: float, cpu: float) -> None:
+    def _spend(self, name: str, seconds: float, cpu: float, tokens: Mapping[str, int]) -> None:
         self.ledger.spend({name: (seconds, cpu)})
+        self.ledger.count(name, tokens)
         if this_rank() == 0:
             self.ledger.write(self.directory / "ledger.json")
 

@@ -190,7 +190,11 @@ def test_every_base_learns_from_its_own_agents(world_agents, world_toolbox, ques
         schedule=Schedule(seconds=1000, cooldown=0.95, batch_size=4, num_validations=1),
     )
     asked = [row for row in rows if row.agent != "cyd" or not any(row.answer_mask)]
-    curves = cold.train(bases, members, rows, asked, tmp_path / "bases")
+    tokens = Counter()
+    curves = cold.train(bases, members, rows, asked, tmp_path / "bases", tokens=tokens)
+    assert tokens.keys() == {"trained"}
+    shortest = min(len(row.input_ids) for row in rows)
+    assert tokens["trained"] >= 4 * shortest * sum(curve[-1]["step"] for curve in curves.values())
     assert loss(bases["qwen3"].model, rows) < 0.8 * before["qwen3"][0]
     assert hash_weights(bases["qwen2"].model) == before["qwen2"][1], "a rate of its own for every base"
     for name, base in bases.items():

@@ -13,7 +13,7 @@ def test_the_test_split_again_gives_the_figures_of_the_run(program, small_run):
     found, trained = json.loads(file.read_text()), json.loads((small_run / "metrics.json").read_text())
     assert found["stages"]["marl"] == trained["stages"]["marl"]
     assert found["temperature"] == 1.0
-    assert found["tokens"]["test"] == trained["tokens"]["marl"]
+    assert found["tokens"]["test"] == trained["stages"]["marl"]["tokens"] == sum(found["token_kinds"]["test"].values())
     table = (small_run.parent / "printed.txt").read_text()
     rows = [line for line in out.splitlines() if line.startswith(("ada ", "bea ", "cyd ", "dov "))]
     assert len(rows) == 4

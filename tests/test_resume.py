@@ -118,5 +118,10 @@ def test_what_was_finished_is_not_done_again_and_costs_add_up(small_run, resumed
     assert after["cold_start"] == before["cold_start"]
     assert after["seconds"]["cold_start"] >= before["seconds"]["cold_start"]
     assert after["seconds"]["marl_training"] > before["seconds"]["marl_training"]
-    assert after["tokens"] == before["tokens"]
+    tokens = after["token_kinds"], before["token_kinds"]
+    for name in ("untrained", "cold_start", "sft"):
+        assert tokens[0][name] == tokens[1][name]
+    # The ledger that was copied holds the undisturbed run's own MARL.
+    assert tokens[0]["marl"] == {kind: 2 * number for kind, number in tokens[1]["marl"].items()}
+    assert all(tokens[0]["marl_training"][kind] >= 2 * number for kind, number in tokens[1]["marl_training"].items())
     assert after["config"]["output_dir"] == str(folder)

@@ -145,8 +145,13 @@ class MarlModule(pl.LightningModule):
         self._log_extremes(extremes)
         optimizer.step()  # the tick that Lightning counts
         seconds = time.perf_counter() - started
-        trained = self.update_epochs * sum(int(part.attention_mask.sum()) for part in tokens.values())
-        self.log_dict({"perf/update_s": seconds, "perf/update_tokens_per_s": trained / seconds}, batch_size=1)
+        speed = self.trained_tokens(batch) / seconds
+        self.log_dict({"perf/update_s": seconds, "perf/update_tokens_per_s": speed}, batch_size=1)
+
+    def trained_tokens(self, batch: RolloutBatch) -> int:
+        """Return how many tokens this rank's updates on a batch go over: those of its rows, once for each epoch."""
+        tokens = batch.tokens or {}
+        return self.update_epochs * sum(int(part.attention_mask.sum()) for part in tokens.values())
 
     @override
     def validation_step(self, batch: RolloutBatch, batch_idx: int) -> None:

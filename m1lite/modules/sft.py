@@ -87,12 +87,14 @@ class SftBatch:
         input_ids: long ``(B, T)``.
         weights: float32 ``(B, T)``, 0 on padding.
         answer_mask: bool ``(B, T)``.
+        num_tokens: of all rows, without padding.
     """
 
-    def __init__(self, input_ids: Tensor, weights: Tensor, answer_mask: Tensor) -> None:
+    def __init__(self, input_ids: Tensor, weights: Tensor, answer_mask: Tensor, num_tokens: int) -> None:
         self.input_ids = input_ids
         self.weights = weights
         self.answer_mask = answer_mask
+        self.num_tokens = num_tokens
 
     def to(self, device: torch.device | str, **kwargs: Any) -> SftBatch:
         """Return the batch on a device."""
@@ -100,6 +102,7 @@ class SftBatch:
             self.input_ids.to(device, **kwargs),
             self.weights.to(device, **kwargs),
             self.answer_mask.to(device, **kwargs),
+            self.num_tokens,
         )
 
     def __repr__(self) -> str:
@@ -118,6 +121,7 @@ def collate_rows(rows: Sequence[SftRow], *, pad_id: int) -> SftBatch:
         padded((row.input_ids for row in rows), pad_id, torch.long),
         padded((row.weights for row in rows), 0.0, torch.float32),
         padded((row.answer_mask for row in rows), False, torch.bool),
+        sum(len(row.input_ids) for row in rows),
     )
 
 
@@ -285,6 +289,11 @@ class SftModule(pl.LightningModule):
         loss = total / weight.clamp(min=1e-9)
         self.log("sft/loss", loss.detach(), prog_bar=True, batch_size=1)
         return loss
+
+    @staticmethod
+    def trained_tokens(batch: SftBatch) -> int:
+        """Return how many tokens a training step on this batch goes over, padding left out."""
+        return batch.num_tokens
 
     @override
     def on_train_batch_end(self, *_: Any) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _STAGES = ("untrained", "sft", "sft_greedy", "more_sft", "marl", "marl_greedy")
+_TOKENS = ("read", "sampled", "trained")
 
 
 def closing_table(metrics: Mapping[str, Any]) -> str:
@@ -63,11 +64,15 @@ def _gains(gains: Mapping[str, Any], tasks: Sequence[str]) -> str:
 
 
 def _costs(metrics: Mapping[str, Any]) -> str:
-    rows = [["stage", "seconds", "CPU seconds"]]
-    rows += [[name, f"{s:.0f}", f"{metrics['cpu_seconds'][name]:.0f}"] for name, s in metrics["seconds"].items()]
-    rows.append(["all", f"{sum(metrics['seconds'].values()):.0f}", f"{sum(metrics['cpu_seconds'].values()):.0f}"])
-    tokens = [["evaluation", "tokens"], *([name, str(count)] for name, count in metrics["tokens"].items())]
-    return _aligned(rows) + "\n\n" + _aligned(tokens)
+    seconds, cpu, tokens = metrics["seconds"], metrics["cpu_seconds"], metrics.get("token_kinds", {})
+    kinds = [kind for kind in _TOKENS if any(kind in of_stage for of_stage in tokens.values())]
+    rows = [["stage", "seconds", "CPU seconds", *(f"tokens {kind}" for kind in kinds)]]
+    for name in seconds:
+        counts = [f"{tokens[name][kind]:.0f}" if kind in tokens.get(name, {}) else "" for kind in kinds]
+        rows.append([name, f"{seconds[name]:.0f}", f"{cpu[name]:.0f}", *counts])
+    totals = [sum(of_stage.get(kind, 0) for of_stage in tokens.values()) for kind in kinds]
+    rows.append(["all", f"{sum(seconds.values()):.0f}", f"{sum(cpu.values()):.0f}", *(f"{n:.0f}" for n in totals)])
+    return _aligned(rows)
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -29,6 +29,7 @@ METRICS = {
     "seconds": {"sft": 10.4, "marl": 20.0},
     "cpu_seconds": {"sft": 20.0, "marl": 39.6},
     "tokens": {"sft": 1200, "marl": 1300},
+    "token_kinds": {"sft": {"trained": 1200}, "marl": {"read": 1000, "sampled": 300}},
 }
 TABLE = """\
 team score (2m - 1)  choice  grounding    mean     95 % interval  parse  questions
@@ -47,16 +48,11 @@ gain            choice  grounding    mean     95 % interval
 -----------------------------------------------------------
 marl_minus_sft  +0.400             +0.400  [+0.300, +0.500]
 
-stage  seconds  CPU seconds
----------------------------
-sft         10           20
-marl        20           40
-all         30           60
-
-evaluation  tokens
-------------------
-sft           1200
-marl          1300"""
+stage  seconds  CPU seconds  tokens read  tokens sampled  tokens trained
+------------------------------------------------------------------------
+sft         10           20                                         1200
+marl        20           40         1000             300
+all         30           60         1000             300            1200"""
 
 
 def test_the_table_line_for_line():
@@ -68,6 +64,9 @@ def test_missing_parts_are_left_out():
     text = closing_table(bare)
     assert not re.search("best blind|ceiling|agents after|gain|marl_hidden", text)
     assert [line.split()[0] for line in text.split("\n\n")[0].splitlines()[2:]] == ["sft"]
+    old = {name: figures for name, figures in METRICS.items() if name != "token_kinds"}
+    assert closing_table(old).endswith("stage  seconds  CPU seconds\n" + "-" * 27 + "\nsft         10           20\n"
+                                       "marl        20           40\nall         30           60")  # fmt: skip
     partly = {**METRICS, "blind": {"choice": METRICS["blind"]["choice"]}, "ceiling": {"grounding": 1.0}}
     lines = {line.split("  ")[0]: line.split()[2:] for line in closing_table(partly).splitlines() if line}
     assert lines["best blind"] == ["-0.500", "-0.500"]
