@@ -50,6 +50,22 @@ def test_logged_values_are_those_of_the_union_on_every_rank(runs):
         assert first["log"][step] == pytest.approx(values, rel=1e-4, abs=1e-6)
 
 
+def test_a_wrapped_team_ends_with_different_weights_without_a_word_or_stops(tmp_path):
+    """What the strategy is for: under ``DistributedDataParallel`` the same update goes wrong."""
+    worker = WORKER.with_name("naive_ddp_worker.py")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    subprocess.run([*LAUNCH, str(worker), str(tmp_path)], env=environment, check=True, timeout=240)
+    first, second = (torch.load(tmp_path / f"naive{rank}.pt") for rank in (0, 1))
+    same = {
+        agent: all(torch.equal(values[name], second["tensors"][agent][name]) for name in values)
+        for agent, values in first["tensors"].items()
+    }
+    assert same == {"ada": True, "bea": False}, "bea's adapter was off when the module was wrapped"
+    # With every adapter trainable from the start, the one whose turn it is not stops the run.
+    for run in (first, second):
+        assert "finished reduction in the prior iteration" in run["error"]
+
+
 def test_a_team_that_differs_between_ranks_is_refused_on_all(runs):
     for run in runs[:2]:
         assert "teams (bases and adapters) differ between rank 0" in run["refused"]
