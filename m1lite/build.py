@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from m1lite.records import Sample
 
 
+_LEARNING = ("advantage", "credit", "objective")
+"""Parts of ``rl`` that have a place of their own; the objective is the module's."""
+
+
 def join_ranks(accelerator: str) -> None:
     """Create the process group of a launcher's ranks, before any engine is built; alone, do nothing."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
@@ -200,6 +204,7 @@ def _learning(config: DictConfig) -> Learning:
         reward=instantiate(config.rewards),
         advantage=instantiate(config.rl.advantage),
         credit=instantiate(config.rl.credit),
+        rules={str(name): instantiate(node) for name, node in config.rl.items() if name not in _LEARNING},
         # One by one: in a mapping, Hydra would turn a dataclass such as the topology into a configuration again.
         play={
             str(name): instantiate(value) if isinstance(value, DictConfig) else value

@@ -80,6 +80,8 @@ class Learning:
     credit: Callable[..., Any]
     play: Mapping[str, Any]
     """Arguments of ``collaboration.loop.run``: topology, episodes, limits."""
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of ``RolloutCallback``: what is learnt from, a penalty, a refill."""
 
 
 @dataclass(kw_only=True)
@@ -217,6 +219,7 @@ class Stages:
                     learning.reward,
                     advantage=learning.advantage,
                     credit=learning.credit,
+                    **learning.rules,
                     seed=self.seed,
                     validation=partial(play, **validation),
                 ),

@@ -12,19 +12,22 @@ import lightning.pytorch as pl
 import torch
 from typing_extensions import override
 
-from m1lite.agents.chat import pack
+from m1lite.callbacks.learning import Rollout, advantages_over_ranks, packed
+from m1lite.callbacks.refill import Refill, training_samples
 from m1lite.callbacks.statistics import rollout_stats, sampled_tokens, team_rewards
 from m1lite.collaboration.loop import derive_seed
-from m1lite.modules.ranks import mean_over_ranks
-from m1lite.rl.advantages import group_advantages, per_agent, reward_tensor
+from m1lite.modules.ranks import mean_over_ranks, num_ranks, this_rank
+from m1lite.rewards.table import RewardTable
+from m1lite.rl.advantages import group_advantages
 from m1lite.rl.credit import own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
     from m1lite.agents.agent import Agent
+    from m1lite.callbacks.penalty import KlInReward
     from m1lite.modules.batch import RolloutBatch
     from m1lite.modules.marl import MarlModule
     from m1lite.records import Episode, Sample, TokenBatch
@@ -48,8 +51,12 @@ class RolloutCallback(pl.Callback):
         agents: the team, in its order.
         play: runs the team on training questions.
         reward: episodes to breakdowns, for example ``partial(compose, terms=...)``.
-        advantage: rewards and group ids, both ``(E,)``, to advantages ``(E,)``.
-        credit: rewards of agents ``(E, A)`` and of the team ``(E,)`` to what each agent learns from ``(E, A)``.
+        advantage: rewards and group ids, both ``(E,)``, to advantages ``(E,)``; where rewards are per turn or term,
+            ``(E, X)`` to ``(E, U)`` or ``(E,)``.
+        credit: rewards of agents and of the team, as ``table`` gives them, to what each agent learns from.
+        table: episodes and breakdowns to the rewards of agents and team.
+        penalty: takes the divergence from the reference off the rewards; None leaves them.
+        refill: replaces questions that teach nothing; None keeps them.
         seed: of the run.
         validation: runs the team on validation questions; None plays none.
     """
@@ -62,6 +69,9 @@ class RolloutCallback(pl.Callback):
         *,
         advantage: Callable[[Tensor, Tensor], Tensor] = group_advantages,
         credit: Callable[[Tensor, Tensor], Tensor] = own,
+        table: RewardTable | None = None,
+        penalty: KlInReward | None = None,
+        refill: Refill | None = None,
         seed: int = 0,
         validation: Play | None = None,
     ) -> None:
@@ -70,6 +80,9 @@ class RolloutCallback(pl.Callback):
         self.reward = reward
         self.advantage = advantage
         self.credit = credit
+        self.table = RewardTable() if table is None else table
+        self.penalty = penalty
+        self.refill = refill
         self.seed = seed
         self.validation = validation
         self._scores: dict[str, list[float]] = {}
@@ -78,16 +91,18 @@ class RolloutCallback(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: RolloutBatch, batch_idx: int) -> None:
         started = time.perf_counter()
         seed = derive_seed(self.seed, "train", trainer.global_step)
-        batch.episodes = self.play(batch.samples, self.agents, seed=seed)
-        breakdowns = self.reward(batch.episodes)
-        batch.rewards = list(breakdowns)
+        rollout = self._rollout(batch.samples, seed)
         values: dict[str, float] = {}
-        batch.tokens = {}
-        if batch.episodes:
-            rewards, group = self._rewards(batch.episodes, breakdowns)
-            advantages = per_agent(rewards, group, self.advantage)  # (E, A)
-            batch.tokens = self._pack(batch.episodes, advantages, pl_module)
-            values = rollout_stats(batch.episodes, breakdowns, rewards, group)
+        if self.refill is not None and rollout.episodes:
+            spare, share = training_samples(trainer), (this_rank(), num_ranks())
+            rollout, values = self.refill(rollout, self._rollout, spare, seed=seed, share=share)
+        batch.samples, batch.episodes, batch.rewards = rollout.samples, rollout.episodes, list(rollout.breakdowns)
+        penalty = self.penalty
+        rewards = rollout.rewards if penalty is None else penalty.on(rollout, self.agents, pl_module.team)
+        advantages = advantages_over_ranks(rewards, rollout.group, self.advantage)  # (E, A) or (E, A, U)
+        batch.tokens = self._pack(rollout.episodes, advantages, pl_module)
+        if rollout.episodes:
+            values |= rollout_stats(rollout.episodes, rollout.breakdowns, rollout.sums, rollout.group)
         batch.to(pl_module.device)
         seconds = time.perf_counter() - started
         tokens = sampled_tokens([part for episode in batch.episodes for part in episode.trajectories.values()])
@@ -100,12 +115,7 @@ class RolloutCallback(pl.Callback):
 
     @override
     def on_validation_batch_start(
-        self,
-        trainer: pl.Trainer,
-        pl_module: Any,
-        batch: RolloutBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: Any, batch: RolloutBatch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if self.validation is None:
             return
@@ -126,23 +136,12 @@ class RolloutCallback(pl.Callback):
         count = max((len(scores) for scores in self._scores.values()), default=0)
         pl_module.log_dict(mean_over_ranks(values, weight=count), batch_size=1)
 
-    def _rewards(
-        self, episodes: Sequence[Episode], breakdowns: Sequence[Mapping[str, Breakdown]]
-    ) -> tuple[Tensor, Tensor]:
-        """Return what each agent learns from, ``(E, A)``, and the group of each episode, ``(E,)``."""
-        totals = [[breakdown[agent.name].total for breakdown in breakdowns] for agent in self.agents]
-        own_rewards = torch.stack([reward_tensor(column) for column in totals], dim=1)
-        groups: dict[str, int] = {}
-        group = torch.tensor([groups.setdefault(episode.sample.id, len(groups)) for episode in episodes])
-        return self.credit(own_rewards, torch.tensor(team_rewards(episodes))), group
+    def _rollout(self, samples: Sequence[Sample], seed: int) -> Rollout:
+        episodes = self.play(samples, self.agents, seed=seed)
+        breakdowns = list(self.reward(episodes))
+        names = [agent.name for agent in self.agents]
+        rewards = self.credit(*self.table(episodes, breakdowns, names)) if episodes else torch.zeros(0, len(names))
+        return Rollout(samples=list(samples), episodes=episodes, breakdowns=breakdowns, rewards=rewards)
 
     def _pack(self, episodes: Sequence[Episode], advantages: Tensor, module: MarlModule) -> dict[str, TokenBatch]:
-        tokens: dict[str, Any] = {}
-        for column, agent in enumerate(self.agents):
-            tokens[agent.name] = pack(
-                [episode.trajectories[agent.name] for episode in episodes],
-                advantages[:, column].tolist(),
-                pad_id=module.team.pad_id(agent.name),
-                temperature=agent.sampling.temperature,
-            )
-        return tokens
+        return packed(episodes, advantages, self.agents, module.team)

@@ -21,11 +21,30 @@ class EngineError(RuntimeError):
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Sampling:
-    """How a reply is drawn. Truncated sampling (top-p, top-k) is left out: it would bias the importance ratio."""
+    """How a reply is drawn: from the whole distribution.
+
+    Truncated sampling renormalises over a part of the vocabulary, while the trainer's log-prob is over all of it, so
+    that no importance ratio would be right. Its arguments exist to be refused with that reason.
+
+    Raises:
+        ValueError: if ``top_p``, ``top_k`` or ``min_p`` is not neutral.
+    """
 
     temperature: float = 1.0
     """0 is greedy."""
     max_new_tokens: int = 64
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 or -1 is the whole vocabulary."""
+    min_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, neutral, allowed in (("top_p", 1.0, (1,)), ("top_k", 0, (0, -1)), ("min_p", 0.0, (0,))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"`{name}` is {getattr(self, name)}, which biases importance ratios: sample from the whole "
+                    f"distribution, `{name}` {neutral}."
+                )
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

@@ -76,9 +76,24 @@ class Breakdown:
     """Sum of weight times gate times value over the known terms; ``None`` where no term is known."""
     terms: dict[str, float | None] = field(default_factory=dict)
     """Term name to its value before weight and gate."""
+    shares: dict[str, float | None] = field(default_factory=dict)
+    """Term name to what it adds to the total."""
+    turns: tuple[float | None, ...] = ()
+    """The reward of each turn of the agent, where rewards per turn are composed."""
 
 
-def compose(episodes: Sequence[Episode], *, terms: Mapping[str, WeightedTerm]) -> list[dict[str, Breakdown]]:
+class TurnRewards(Protocol):
+    """Rewards an agent turn by turn; turns.py has them."""
+
+    def __call__(
+        self, sample: Sample, episode: Episode, trajectory: Trajectory, answer_reward: float | None
+    ) -> tuple[float | None, ...]:
+        """Return one value per turn, given the agent's total."""
+
+
+def compose(
+    episodes: Sequence[Episode], *, terms: Mapping[str, WeightedTerm], turns: TurnRewards | None = None
+) -> list[dict[str, Breakdown]]:
     r"""Reward every agent of every episode.
 
     .. math:: R = \sum_j w_j \, g_j \, r_j \quad \text{over the terms } j \text{ that are known}
@@ -86,6 +101,7 @@ def compose(episodes: Sequence[Episode], *, terms: Mapping[str, WeightedTerm]) -
     Args:
         episodes: finished episodes.
         terms: name to weighted term.
+        turns: rewards the turns of an agent, given the sum of its terms; None rewards trajectories only.
 
     Returns:
         For each episode, agent name to breakdown.
@@ -103,7 +119,7 @@ def compose(episodes: Sequence[Episode], *, terms: Mapping[str, WeightedTerm]) -
     # Scored together here, so that the terms find the scores of single answers remembered.
     score_answers([sample for sample, _ in pairs], [trajectory.answer for _, trajectory in pairs])
     return [
-        {name: _break_down(episode, trajectory, terms) for name, trajectory in episode.trajectories.items()}
+        {name: _break_down(episode, trajectory, terms, turns) for name, trajectory in episode.trajectories.items()}
         for episode in episodes
     ]
 
@@ -133,12 +149,15 @@ def term_stats(breakdowns: Sequence[Mapping[str, Breakdown]]) -> dict[str, float
     return stats
 
 
-def _break_down(episode: Episode, trajectory: Trajectory, terms: Mapping[str, WeightedTerm]) -> Breakdown:
+def _break_down(
+    episode: Episode, trajectory: Trajectory, terms: Mapping[str, WeightedTerm], turns: TurnRewards | None
+) -> Breakdown:
     values: dict[str, float | None] = {}
+    shares: dict[str, float | None] = {}
     total: float | None = None
     for name, weighted in terms.items():
         value = weighted.term(episode.sample, episode, trajectory)
-        values[name] = value
+        values[name], shares[name] = value, None
         if value is None:
             continue
         share = weighted.weight * weighted.gate(episode.sample, episode, trajectory) * value
@@ -148,4 +167,6 @@ def _break_down(episode: Episode, trajectory: Trajectory, terms: Mapping[str, We
                 f"{episode.sample.id!r}; a term must be finite, or None where it cannot be told."
             )
         total = share if total is None else total + share
-    return Breakdown(total=total, terms=values)
+        shares[name] = share
+    per_turn = () if turns is None else turns(episode.sample, episode, trajectory, total)
+    return Breakdown(total=total, terms=values, shares=shares, turns=per_turn)

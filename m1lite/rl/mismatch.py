@@ -1,7 +1,8 @@
 """The engine that samples and the trainer that learns disagree: weights that correct for it, and how much they cost.
 
-Log-probs of one set of weights differ between two implementations, and rollouts may be some versions old. What happens
-between the start of an update and its later steps is another matter: ratios.py.
+Log-probs of one set of weights differ between two implementations, and rollouts may be some versions old. Tokens
+must come from the whole distribution: truncated sampling, which would bias every weight, is refused by the engines'
+``Sampling``. What happens between the start of an update and its later steps is another matter: ratios.py.
 """
 
 from __future__ import annotations
@@ -158,34 +159,6 @@ def off_policy_mask(
         raise ValueError(f"`threshold` is {threshold}; it must be above 0 (nats per token), for example 0.5.")
     moved = -_difference(logprobs, sampled_logprobs, mask).sum(1, keepdim=True)
     return (inside(mask, advantages) >= 0) | (moved / mask.sum(1, keepdim=True).clamp(min=1) <= threshold)
-
-
-def refuse_truncated_sampling(*, top_p: float = 1.0, top_k: int = 0, min_p: float = 0.0) -> None:
-    """Refuse ways of sampling under which no importance ratio is right.
-
-    They renormalise over a part of the vocabulary. The trainer's log-prob is over all of it, so the ratio would be
-    biased by a factor that depends on the context, and tokens outside the part have no ratio at all.
-
-    Args:
-        top_p: share of the probability that is kept; 1 is all.
-        top_k: number of tokens that are kept; 0 or -1 is all.
-        min_p: least probability relative to the likeliest token's; 0 is all.
-
-    Raises:
-        ValueError: naming the argument and its neutral value.
-
-    Example:
-        >>> refuse_truncated_sampling(top_p=0.9)
-        Traceback (most recent call last):
-        ValueError: `top_p` is 0.9, which biases importance ratios: train on the whole distribution, `top_p` 1.0.
-    """
-    given = {"top_p": (top_p, 1.0, (1, None)), "top_k": (top_k, 0, (0, -1, None)), "min_p": (min_p, 0.0, (0, None))}
-    for name, (value, neutral, allowed) in given.items():
-        if value not in allowed:
-            raise ValueError(
-                f"`{name}` is {value}, which biases importance ratios: train on the whole distribution, `{name}` "
-                f"{neutral}."
-            )
 
 
 def _difference(logprobs: Tensor, sampled_logprobs: Tensor, mask: Tensor) -> Tensor:

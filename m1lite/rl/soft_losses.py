@@ -116,7 +116,7 @@ def sapo(
     check_positive(temperature_positive=temperature_positive, temperature_negative=temperature_negative)
     advantages = inside(mask, advantages)
     moved = ratio(logprobs, old_logprobs, mask)
-    tau = torch.where(advantages > 0, temperature_positive, temperature_negative)
+    tau = torch.where(advantages > 0, temperature_positive, torch.full_like(advantages, temperature_negative))
     return weighed(-4 / tau * torch.sigmoid(tau * (moved - 1)) * advantages, importance), {}
 
 

@@ -1,5 +1,6 @@
 """Advantages against plain Python lists, by hand, and by invariances."""
 
+import itertools
 import math
 import statistics
 from functools import partial
@@ -10,13 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m1lite.rl.advantages import (
+    gdpo_advantages,
     group_advantages,
     leave_one_out,
+    pass_at_k_advantages,
     per_agent,
+    reinforce_pp,
     reward_stats,
     reward_tensor,
 )
-from m1lite.rl.difficulty import dgrpo_advantages, difficulty_weight
+from m1lite.rl.difficulty import dgrpo_advantages
 
 NAN = float("nan")
 REWARDS = st.one_of(st.none(), st.integers(-8, 8).map(lambda n: n / 4))
@@ -69,7 +73,7 @@ def test_equal_rewards_give_exactly_zero(value, advantage):
 @settings(deadline=None, max_examples=40)
 def test_a_shift_of_all_rewards_changes_nothing(rows, shift):
     rewards, group = reward_tensor([r for r, _ in rows]), torch.tensor([g for _, g in rows])
-    for advantage in (partial(group_advantages, scale="std"), leave_one_out):
+    for advantage in (partial(group_advantages, scale="std"), leave_one_out, reinforce_pp):
         torch.testing.assert_close(advantage(rewards + shift, group), advantage(rewards, group), atol=1e-5, rtol=0)
 
 
@@ -109,21 +113,115 @@ def test_a_missing_reward_leaves_its_group():
     assert with_missing.tolist() == [without[0].item(), 0.0, without[1].item()]
 
 
-def test_difficulty_weight_is_one_below_one_and_half_above_two():
-    rewards = torch.tensor([0.0, 1.0, 1.0, 2.0, 2.5, 3.0, NAN])
-    weights = difficulty_weight(rewards, torch.tensor([0, 0, 1, 1, 2, 2, 3]))
-    assert weights.tolist() == [1.0, 1.0, 0.75, 0.75, 0.5, 0.5, 1.0]
+@pytest.mark.parametrize("baseline", [False, True])
+@given(rows=ROWS)
+@settings(deadline=None, max_examples=60)
+def test_reinforce_pp_equals_the_list_reference(baseline, rows):
+    rewards, groups = [r for r, _ in rows], [g for _, g in rows]
+    found = reinforce_pp(reward_tensor(rewards), torch.tensor(groups), baseline=baseline).tolist()
+    based = []
+    for reward, group in rows:
+        members = [r for r, g in rows if g == group and r is not None]
+        based.append(None if reward is None else reward - (statistics.mean(members) if baseline else 0.0))
+    known = [value for value in based if value is not None]
+    for (reward, group), value, result in zip(rows, based, found, strict=True):
+        peers = [r for r, g in rows if r is not None and (g == group or not baseline)]
+        if reward is None or len(set(peers)) < 2:
+            assert result == 0
+        else:
+            expected = (value - statistics.mean(known)) / (statistics.stdev(known) + 1e-4)
+            assert result == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_difficulty_weight_cancels_in_the_reward_and_works_on_the_advantage():
-    rewards = torch.tensor([1.0, 2.0, 1.5, 2.5])
+TERMS = st.lists(st.tuples(REWARDS, REWARDS, st.integers(0, 3)), min_size=1, max_size=16)
+
+
+@given(rows=TERMS, weight=st.sampled_from([0.5, 1.0, 3.0]))
+@settings(deadline=None, max_examples=60)
+def test_gdpo_equals_the_list_reference(rows, weight):
+    terms = torch.stack([reward_tensor([row[0] for row in rows]), reward_tensor([row[1] for row in rows])], dim=1)
+    groups = [row[2] for row in rows]
+    found = gdpo_advantages(terms.double(), torch.tensor(groups), weights=[1.0, weight]).tolist()
+    scores = [reference([row[term] for row in rows], groups, "std") for term in (0, 1)]
+    sums = [a + weight * b for a, b in zip(*scores, strict=True)]
+    known = [total for total, row in zip(sums, rows, strict=True) if row[0] is not None or row[1] is not None]
+    spread = statistics.stdev(known) if len(known) > 1 else 0.0
+    for total, row, result in zip(sums, rows, found, strict=True):
+        if row[0] is None and row[1] is None:
+            assert result == 0
+        else:
+            assert result == pytest.approx((total - statistics.mean(known)) / (spread + 1e-4), abs=1e-4)
+
+
+def test_gdpo_keeps_apart_what_the_sum_confuses():
+    # Sums 1, 1, 0 and 0: adding up first cannot tell a right answer from a good format.
+    terms = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
     group = torch.zeros(4, dtype=torch.long)
-    weight = difficulty_weight(rewards, group)
-    assert weight[0] == pytest.approx(0.625)
-    as_printed = group_advantages(rewards * weight, group, scale="std", eps=0.0)
-    plain = group_advantages(rewards, group, scale="std", eps=0.0)
-    torch.testing.assert_close(as_printed, plain)
-    torch.testing.assert_close(dgrpo_advantages(rewards, group, eps=0.0), plain * 0.625)
+    weighed = gdpo_advantages(terms, group, weights=[3.0, 1.0])
+    assert weighed[0] > weighed[1] > weighed[2] == weighed[3]
+    with pytest.raises(ValueError, match="`weights` has 1 numbers for 2 terms"):
+        gdpo_advantages(terms, group, weights=[1.0])
+    with pytest.raises(ValueError, match=r"`rewards` has shape \(4,\); it must be \(N, J\)"):
+        gdpo_advantages(terms[:, 0], group)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+@given(passed=st.lists(st.one_of(st.none(), st.booleans()), min_size=1, max_size=7))
+@settings(deadline=None, max_examples=25)
+def test_pass_at_k_is_the_mean_over_all_tries(k, passed):
+    rewards = reward_tensor([None if right is None else float(right) for right in passed])
+    found = pass_at_k_advantages(rewards, torch.zeros(len(passed), dtype=torch.long), k=k).tolist()
+    known = [place for place, right in enumerate(passed) if right is not None]
+    tries = list(itertools.combinations(known, k))
+    scores = [float(any(passed[place] for place in members)) for members in tries]
+    spread = statistics.pstdev(scores) if scores else 0.0
+    for place, result in enumerate(found):
+        mine = [score for members, score in zip(tries, scores, strict=True) if place in members]
+        expected = (statistics.mean(mine) - statistics.mean(scores)) / spread if mine and spread > 0 else 0.0
+        assert result == pytest.approx(expected, abs=1e-6)
+
+
+def test_pass_at_k_takes_every_group_by_itself_and_names_a_wrong_k():
+    rewards, group = torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0]), torch.tensor([4, 4, 4, 2, 2])
+    found = pass_at_k_advantages(rewards, group, k=2)
+    alone = pass_at_k_advantages(rewards[:3], group[:3], k=2)
+    assert torch.equal(found, torch.cat([alone, torch.zeros(2)]))
+    assert pass_at_k_advantages(rewards, group, k=2, threshold=2.0).tolist() == [0.0] * 5
+    with pytest.raises(ValueError, match="`k` is 0; it must be at least 1"):
+        pass_at_k_advantages(rewards, group, k=0)
+
+
+EVERY = [
+    *(partial(group_advantages, scale=scale) for scale in ("none", "std", "batch")),
+    leave_one_out,
+    partial(reinforce_pp, baseline=True),
+    dgrpo_advantages,
+    partial(pass_at_k_advantages, k=2),
+    lambda rewards, group: gdpo_advantages(rewards[:, None], group),
+]
+
+
+@pytest.mark.parametrize("advantage", EVERY)
+def test_groups_that_teach_nothing_get_exactly_zero(advantage):
+    # A group of one, an all-equal group, an all-missing group, and one that is known once.
+    rewards = torch.tensor([0.3, 0.1, 0.1, 0.1, NAN, NAN, 0.7, NAN, 1.0, 0.0, 0.0])
+    group = torch.tensor([0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 4])
+    found = advantage(rewards, group)
+    assert found.dtype == torch.float32
+    assert torch.equal(found[:8], torch.zeros(8))
+    assert found[8] > 0 > found[9]
+    assert torch.equal(advantage(rewards[:8], group[:8]), torch.zeros(8))
+
+
+@pytest.mark.parametrize("advantage", EVERY)
+@given(rows=ROWS, data=st.data())
+@settings(deadline=None, max_examples=15)
+def test_every_advantage_follows_a_permutation(advantage, rows, data):
+    order = data.draw(st.permutations(range(len(rows))))
+    rewards, group = reward_tensor([r for r, _ in rows]), torch.tensor([g for _, g in rows])
+    torch.testing.assert_close(
+        advantage(rewards[order], group[order]), advantage(rewards, group)[order], atol=1e-5, rtol=0
+    )
 
 
 def test_every_agent_is_normalised_by_itself():
