@@ -68,6 +68,7 @@ class TemporalIoU(VideoMetric):
     ) -> None:
         super().__init__(**kwargs)
         self.thresholds = check_thresholds(thresholds)
+        self._column = torch.tensor(self.thresholds)[:, None]
         self.strict = strict
         self.missing = check_missing(missing)
         self.validate_args = validate_args
@@ -90,9 +91,10 @@ class TemporalIoU(VideoMetric):
             check_spans(target, padded=False)
         prediction = stack_answers(prediction, target)
         iou = self.score(prediction, target)
-        # Compared in the dtype of the scores: 0.7 in float32 lies below 0.7 in float64.
-        thresholds = iou.new_tensor(self.thresholds)[:, None]
-        above = iou > thresholds if self.strict else iou >= thresholds  # (thresholds, N)
+        # Compared in the dtype of the scores: 0.7 in float32 lies below 0.7 in float64. Kept from update to update.
+        if self._column.dtype != iou.dtype or self._column.device != iou.device:
+            self._column = iou.new_tensor(self.thresholds)[:, None]
+        above = iou > self._column if self.strict else iou >= self._column  # (thresholds, N)
         # A sample without an answer has no IoU to add, so that leaving it out changes the count only. In place, because
         # setting an attribute of a module takes as long as the addition.
         self.iou_sum.add_(iou.sum(dtype=torch.float64))
