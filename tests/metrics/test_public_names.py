@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,14 @@ def test_every_functional_is_tested(name):
 def test_a_class_has_at_most_eight_arguments(name):
     kinds = [parameter.kind for parameter in inspect.signature(PUBLIC[name]).parameters.values()]
     assert len([kind for kind in kinds if kind is not inspect.Parameter.VAR_KEYWORD]) <= 8
+
+
+def test_the_readme_lists_every_one():
+    text = (HERE.parents[1] / "README.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    table = "".join(rows[rows.index("| what | functional | class |") :])
+    classes = {name for name, value in PUBLIC.items() if hasattr(value, "update")}
+    assert set(re.findall(r"`(\w+)`", table)) == {*FUNCTIONS, *classes}
 
 
 def loaded_by(statement, *, after):
