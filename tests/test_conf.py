@@ -1,6 +1,7 @@
 """Every YAML file composes, names what exists with arguments that it takes, and the defaults instantiate."""
 
 import inspect
+from pathlib import Path
 
 import hydra
 import pytest
@@ -62,6 +63,28 @@ def test_the_defaults_instantiate(tmp_path):
     assert parts["rewards"].keywords["terms"].keys() == {"result", "format", "collaboration"}
 
 
+KEYS = Path(__file__).with_name("conf_keys.txt")
+REWRITE = "python tests/test_conf.py > tests/conf_keys.txt"
+
+
+def default_keys():
+    """Give every key of the configuration that a plain ``python -m m1lite.train`` composes, lists as one key."""
+
+    def keys(node, prefix):
+        for name, value in node.items():
+            yield from keys(value, f"{prefix}{name}.") if isinstance(value, dict) and value else [f"{prefix}{name}"]
+
+    return sorted(keys(OmegaConf.to_container(compose([]), resolve=False), ""))
+
+
+def test_the_keys_are_those_of_the_list():
+    """So that a configuration that grows shows it in the diff."""
+    known, found = KEYS.read_text().splitlines(), default_keys()
+    changes = [f"+{key}" for key in found if key not in known] + [f"-{key}" for key in known if key not in found]
+    assert not changes, f"The default configuration's keys changed: {' '.join(changes)}. If wanted: {REWRITE}"
+    assert known == found, f"{KEYS.name} is not in order; write it anew: {REWRITE}"
+
+
 def test_an_unknown_task_is_named():
     config = compose(["world.tasks=[grounding,dancing]", "output_dir=/tmp/unused"])
     with pytest.raises(
@@ -78,3 +101,7 @@ def test_a_second_training_leaves_the_tables_of_the_first(tmp_path):
         logger.finalize("success")
     tables = sorted(tmp_path.glob("csv/*/metrics.csv"))
     assert [table.read_text().split() for table in tables] == [["loss,step", f"{n}.0,{n}"] for n in range(3)]
+
+
+if __name__ == "__main__":
+    print(*default_keys(), sep="\n")
