@@ -164,6 +164,16 @@ class Schedule:
     batch_size: int = 32
     """Rows of an optimiser step."""
 
+    def is_flat(self, curve: Sequence[Mapping[str, float]]) -> bool:
+        """Say whether none of the last ``patience`` validation losses is at least 1 % below the best before them.
+
+        Args:
+            curve: validations in order of time, each with ``sft/val_loss``.
+        """
+        losses = [point["sft/val_loss"] for point in curve]
+        before = losses[: -self.patience]
+        return bool(before) and min(losses[-self.patience :]) > 0.99 * min(before)
+
 
 class ColdStart:
     """Trains bases in full on lessons.
@@ -285,7 +295,7 @@ class ColdStart:
         pad_id = base.tokenizer.pad_token_id
         rename = word_groups(base.tokenizer, self.interchangeable) if self.interchangeable else None
         schedule = self.schedule
-        curve = _Progress(schedule.patience)
+        curve = _Progress(schedule)
         module = SftModule(
             base.model.requires_grad_(True).train(), optimizer=optimizer, seconds=seconds, cooldown=schedule.cooldown
         )
@@ -316,11 +326,11 @@ class _Progress(pl.Callback):
     """Keeps the validation scores in order of time, and lets the rate fall once they are flat.
 
     Args:
-        patience: validations in a row without a new best loss, after which the curve is flat.
+        schedule: says when they are flat.
     """
 
-    def __init__(self, patience: int) -> None:
-        self.patience = patience
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
         self.points: list[dict[str, float]] = []
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -328,19 +338,8 @@ class _Progress(pl.Callback):
         logged = trainer.callback_metrics
         scores = {name: float(logged.get(name, math.nan)) for name in ("sft/val_loss", "sft/val_exact")}
         self.points.append({"seconds": pl_module.elapsed_seconds, "step": float(trainer.global_step), **scores})
-        if is_flat([point["sft/val_loss"] for point in self.points], self.patience):
+        if self.schedule.is_flat(self.points):
             pl_module.cool_down()
-
-
-def is_flat(losses: Sequence[float], patience: int) -> bool:
-    """Say whether the last ``patience`` losses all missed the best of those before by at least one per cent of it.
-
-    Example:
-        >>> is_flat([2.0, 1.0, 1.1, 0.995], patience=2), is_flat([2.0, 1.0, 1.1, 0.98], patience=2)
-        (True, False)
-    """
-    before = losses[:-patience]
-    return bool(before) and min(losses[-patience:]) > 0.99 * min(before)
 
 
 def _answer_turn(agent: Agent, sample: Sample) -> Turn:

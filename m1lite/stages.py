@@ -187,7 +187,7 @@ class Stages:
         else:
             rows, validation = cold_start.rows(party.agents, party.toolbox.run)
             self.say(f"  {len(rows)} rows to learn from, {len(validation)} to validate on")
-            self.ledger.cold_start |= cold_start.train(
+            curves = cold_start.train(
                 party.bases,
                 members,
                 rows,
@@ -198,12 +198,15 @@ class Stages:
                 show_progress=this_rank() == 0,
                 tokens=self.tokens,
             )
+            if seconds is None:
+                self.ledger.cold_start = curves
+            for name, curve in curves.items():
+                points = "  ".join(f"{point['seconds']:.0f} s {point['sft/val_exact']:.2f}" for point in curve)
+                end = "flat" if cold_start.schedule.is_flat(curve) else "still falling"
+                self.say(f"  {name}: validation rows answered wholly right: {points}; their loss is {end}")
         for name, base in party.bases.items():
             policies = [agent for agent, owner in members.items() if owner == name]
             party.engines.engine_of(policies[0]).load_base(base_tensors(base.model), version=0)
-        for name, curve in self.ledger.cold_start.items():
-            points = "  ".join(f"{point['seconds']:.0f} s {point['sft/val_exact']:.2f}" for point in curve)
-            self.say(f"  {name}: validation rows answered wholly right: {points}")
 
     def _train(self) -> None:
         """Train the team; where a checkpoint lies in the folder, continue from it."""

@@ -14,7 +14,7 @@ from torch.optim import AdamW
 from transformers import AutoModelForCausalLM
 
 from m1lite import cold_start
-from m1lite.cold_start import ColdStart, Lessons, Schedule, is_flat
+from m1lite.cold_start import ColdStart, Lessons, Schedule
 from m1lite.collaboration.topology import RandomDag, complete, hidden
 from m1lite.data.drawn import DrawnScenes
 from m1lite.modules import sft
@@ -256,7 +256,7 @@ def test_drills_are_about_what_is_given_and_validation_is_about_other_videos(wor
     ],
 )
 def test_a_loss_is_flat_when_it_has_not_improved_by_a_hundredth_for_a_while(losses, flat):
-    assert is_flat(losses, patience=3) is flat
+    assert Schedule(seconds=1, patience=3).is_flat([{"sft/val_loss": loss} for loss in losses]) is flat
 
 
 @pytest.mark.filterwarnings("ignore")
