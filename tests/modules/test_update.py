@@ -118,3 +118,20 @@ def test_a_log_prob_that_is_no_number_is_never_trained_on(make_team, make_batch,
         module._train_agent(update, optimizer["ada"])
     assert team.fingerprint() == before
     assert module.versions["ada"] == 0
+
+
+def test_the_entropy_bonus_has_the_gradient_of_the_exact_entropy(team, make_batch):
+    batch = make_batch(rows=4)
+    grads = []
+    for weight in (0.0, 0.5):
+        objective = Objective(policy_gradient, entropy_weight=weight)
+        update_of(team, batch, objective, micro_batch_tokens=40).accumulate(range(4), anchored=False)
+        grads.append(gradient(team))
+    model = team.models[team.members["ada"]]
+    model.set_adapter("ada")
+    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask.long()).logits[:, :-1]
+    entropy = torch.distributions.Categorical(logits=logits).entropy()[batch.loss_mask[:, 1:]]
+    (-0.5 * entropy.sum()).backward()
+    expected = gradient(team)
+    assert expected.norm() > 1e-3
+    torch.testing.assert_close(grads[1] - grads[0], expected, atol=2e-5, rtol=1e-3)
