@@ -53,8 +53,10 @@ def stack_tracks(prediction: Boxes, target: Boxes, mask: Boxes | None, *, skip_f
 
 def check_targets(target: Tensor, counted: Tensor) -> None:
     """Refuse frames that count and whose true box is reversed or not finite."""
-    sides = target[..., 2:] - target[..., :2]
-    fine = ((sides >= 0) & (sides < float("inf"))).all(-1) | ~counted
+    left, top, right, bottom = target.unbind(-1)
+    width, height = right - left, bottom - top
+    # NaN passes through both, and no comparison with it is true.
+    fine = (torch.minimum(width, height) >= 0) & (torch.maximum(width, height) < float("inf")) | ~counted
     if not bool(fine.all()):
         sequence, frame = (~fine).nonzero()[0].tolist()
         raise ValueError(

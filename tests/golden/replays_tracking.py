@@ -34,7 +34,7 @@ def numbers(rows: Any) -> Tensor:
 
 def rect_iou(row: Row) -> list[float]:
     boxes, trues = numbers(row["pred_ltwh"]), numbers(row["gt_ltwh"])
-    if row["bound_wh"] is not None:
+    if row.get("bound_wh") is not None:
         boxes, trues = got10k_bounded(boxes, row["bound_wh"]), got10k_bounded(trues, row["bound_wh"])
     return got10k_overlap(boxes, trues).tolist()
 
