@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from m1lite.baselines import blind_result, oracle, task_means
 from m1lite.callbacks.interrupt import InterruptCallback, stops_are_told_apart
+from m1lite.callbacks.meters import MeterCallback
 from m1lite.callbacks.record import RecordCallback
 from m1lite.callbacks.rollout import RolloutCallback
 from m1lite.callbacks.sync import SyncCallback
@@ -216,6 +217,7 @@ class Stages:
         validation = {**learning.play, "topology": complete, "episodes": 1}
         trainer = learning.make_trainer(
             callbacks=[
+                MeterCallback(party.engines, party.toolbox.frames),  # before what it measures
                 RolloutCallback(
                     party.agents,
                     partial(play, **learning.play),

@@ -22,7 +22,7 @@ def scalars(run):
         events = EventAccumulator(str(file), size_guidance={"scalars": 0})
         events.Reload()
         for tag in events.Tags()["scalars"]:
-            if not tag.startswith(("perf/", "sft/", "epoch")):
+            if not tag.startswith(("perf/", "video/", "sft/", "epoch")):
                 for event in events.Scalars(tag):
                     found.setdefault((tag, event.step), set()).add(event.value)
     return found

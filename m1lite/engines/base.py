@@ -6,6 +6,7 @@ Nothing here imports torch at run time, transformers or vllm.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -104,9 +105,18 @@ class EngineGroup:
 
     def __init__(self, engines: Mapping[str, Engine]) -> None:
         self.engines = dict(engines)
+        self.busy_seconds = 0.0
+        """Time spent drawing replies so far."""
 
     def generate(self, requests: Sequence[Request]) -> list[Generation]:
         """Draw one reply for each request; requests of one engine are drawn in one batch."""
+        started = time.perf_counter()
+        try:
+            return self._generate(requests)
+        finally:
+            self.busy_seconds += time.perf_counter() - started
+
+    def _generate(self, requests: Sequence[Request]) -> list[Generation]:
         rows: dict[int, list[int]] = {}
         for index, request in enumerate(requests):
             rows.setdefault(id(self.engine_of(request.policy)), []).append(index)

@@ -167,7 +167,7 @@ class Toolbox:
             raise ValueError(f"`tools` holds {repeated} more than once; give every tool its own name.")
         self._tools = dict(zip(names, tools, strict=True))
         self._parameters = {tool.name: {entry.name: entry for entry in tool.parameters} for tool in tools}
-        self._frames = frames
+        self.frames = frames
         self._look = look if look is not None else _perception(frames)
         self._workers: Workers[ToolResult] = Workers(num_workers=workers, deadline_seconds=deadline_seconds)
         self._results: OrderedDict[tuple[Any, ...], ToolResult] = OrderedDict()
@@ -232,7 +232,7 @@ class Toolbox:
             if known is not None:
                 self._results.move_to_end(key)
                 return _from_cache(known)
-        context = ToolContext(video=sample.video, duration=sample.duration, frames=self._frames, look=self._look)
+        context = ToolContext(video=sample.video, duration=sample.duration, frames=self.frames, look=self._look)
         return self._workers.submit(key, partial(self._execute, key, tool, context, args))
 
     def _wait(self, job: Job[ToolResult]) -> ToolResult:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -157,6 +158,7 @@ class _State:
     num_bytes: int = 0
     hits: int = 0
     misses: int = 0
+    decode_seconds: float = 0.0
 
 
 class FrameCache:
@@ -205,6 +207,11 @@ class FrameCache:
         """Frames that had to be decoded."""
         return self._state.misses
 
+    @property
+    def decode_seconds(self) -> float:
+        """Time that threads spent decoding, added up."""
+        return self._state.decode_seconds
+
     def metadata(self, uri: str | Path) -> VideoMetadata:
         """Tell what a video holds; raises ``VideoError`` as ``open_video`` does."""
         return self._open(self._state, str(uri)).reader.metadata
@@ -218,7 +225,11 @@ class FrameCache:
         if missing or not keys:
             video = self._open(state, uri)
             with video.lock:
+                started = time.perf_counter()
                 decoded = video.reader.frames_at([second for *_, second in missing], size=size)
+                seconds = time.perf_counter() - started
+            with state.lock:
+                state.decode_seconds += seconds
             if not keys:
                 return decoded
             # A copy of each frame, so that keeping one does not keep the memory of the whole batch.
