@@ -33,7 +33,7 @@ def evaluate(citizen, rank, sizes):
 
 def main(rank, port, folder):
     address = f"tcp://127.0.0.1:{port}"
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2, timeout=timedelta(seconds=200))
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2, timeout=timedelta(seconds=600))
     found = {}
     for citizen in CITIZENS:
         for share, sizes in SHARES.items():
