@@ -22,6 +22,15 @@ def random_state():
     torch.set_rng_state(before[2])
 
 
+@pytest.fixture
+def one_thread():
+    """Sums in another order would differ in the last bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def pytest_collection_modifyitems(items):
     """Skip what the machine cannot run; ``M1LITE_REQUIRE_GPU=1`` says that there must be a GPU."""
     if not torch.cuda.is_available() and os.environ.get("M1LITE_REQUIRE_GPU") != "1":

@@ -4,7 +4,6 @@ from functools import partial
 
 import lightning.pytorch as pl
 import pytest
-import torch
 from torch.optim import AdamW
 
 from m1lite.agents.agent import Agent
@@ -17,19 +16,15 @@ from m1lite.collaboration.topology import RandomDag, complete
 from m1lite.data.datamodule import StepLoader
 from m1lite.engines.base import EngineGroup, Sampling
 from m1lite.engines.hf import HfEngine
-from m1lite.modules.bases import Base
 from m1lite.modules.batch import RolloutBatch
 from m1lite.modules.marl import MarlModule
 from m1lite.modules.objective import Objective
-from m1lite.modules.team import Team
-from m1lite.modules.tiny import tiny_base
 from m1lite.records import Answer, Sample, Span, Task, ToolResult
 from m1lite.rewards.compose import WeightedTerm, compose
 from m1lite.rewards.terms import Format
 from m1lite.rl.advantages import group_advantages
 from m1lite.toolbox.classical import CLASSICAL_TOOLS
-
-MEMBERS = {"ada": "qwen3", "bea": "qwen3", "cyd": "qwen2"}
+from tests.small_team import MEMBERS, make_bases, make_team
 
 
 def reply_length(sample, episode, trajectory):
@@ -49,16 +44,13 @@ class Campaign:
     """The parts of a run, made anew from the same seeds."""
 
     def __init__(self, *, learning_rate=0.02, episodes=3, validation=False, update_epochs=1):
-        bases = {}
-        for number, architecture in enumerate(("qwen3", "qwen2")):
-            model, tokenizer = tiny_base(architecture, hidden_size=32, num_layers=2, seed=number)
-            bases[architecture] = Base(model=model, tokenizer=tokenizer, name="")
+        bases = make_bases()
         engines = {
             name: HfEngine(base.model, [agent for agent, owner in MEMBERS.items() if owner == name])
             for name, base in bases.items()
         }
         self.engine = EngineGroup({agent: engines[owner] for agent, owner in MEMBERS.items()})
-        self.team = Team(bases, MEMBERS, rank=4, alpha=8)
+        self.team = make_team(bases=bases)
         self.agents = [
             Agent(
                 name=agent,
@@ -137,8 +129,5 @@ def questions():
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def in_one_thread(one_thread):
+    """Every test of this folder."""

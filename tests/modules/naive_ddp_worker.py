@@ -10,10 +10,10 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-sys.path.insert(0, str(Path(__file__).parent))
-from conftest import make_batch, make_team
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from m1lite.modules.rows import take_rows
+from tests.small_team import make_batch, make_team
 
 ROWS = {"ada": ([0], [1, 2, 3, 4]), "bea": ([0, 1, 2], [3, 4])}
 """Rows of each agent on rank 0 and rank 1: both ranks have some of both, for a rank without any would wait for ever."""

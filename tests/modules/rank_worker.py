@@ -9,14 +9,14 @@ import torch
 import torch.distributed as dist
 from torch.optim import AdamW
 
-sys.path.insert(0, str(Path(__file__).parent))
-from conftest import make_batch, make_team
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from m1lite.modules.batch import RolloutBatch
 from m1lite.modules.marl import MarlModule
 from m1lite.modules.objective import Objective
 from m1lite.modules.rows import take_rows
 from m1lite.modules.strategy import TeamStrategy
+from tests.small_team import make_batch, make_team
 
 ROWS = {"ada": ([0], [1, 2, 3, 4]), "bea": ([0, 1, 2, 3, 4], []), "cyd": ([], [0, 1, 2])}
 """Rows of each agent on rank 0 and rank 1: uneven, and each rank lacks an agent."""
