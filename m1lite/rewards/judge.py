@@ -1,7 +1,8 @@
 """Judges of how an agent planned: the contract, and one that goes by rules alone. What a verdict pays is terms.py's.
 
 The paper's judge is a language model that reads the memory; the rules here spell out its three criteria (plan
-feasibility, tool appropriateness, step management) in our reading, without seeing the answer or the truth.
+feasibility, tool appropriateness, step management) in our reading, without seeing the answer or the truth. A judge that
+asks a model by the same rules is model_judge.py's.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from m1lite.records import MessageKind, Status, Task, TurnKind
 
@@ -41,6 +42,14 @@ class Judge(Protocol):
 
     def __call__(self, sample: Sample, episode: Episode, trajectory: Trajectory) -> Verdict | None:
         """Return the verdict, or ``None`` where the judge itself failed (never a bad verdict in its place)."""
+
+
+@runtime_checkable
+class AsksAhead(Protocol):
+    """A judge that is faster when it is told of many trajectories at once."""
+
+    def prepare(self, trajectories: Sequence[tuple[Episode, Trajectory]]) -> None:
+        """Judge them together and remember the verdicts for the calls that follow."""
 
 
 def count_calls(episode: Episode, trajectory: Trajectory) -> int:
@@ -134,13 +143,13 @@ def _repeats(episode: Episode, trajectory: Trajectory) -> Iterator[str]:
     own: set[str] = set()
     for message in _executed(episode, trajectory.agent):
         assert message.call is not None
-        key = _call_key(message.call)
+        key = call_key(message.call)
         if key in own:
             yield f"{key} repeats an own call"
         own.add(key)
         for peer in peers:
             earlier = (seen for seen in _executed(episode, peer) if seen.round < message.round)
-            if any(seen.call is not None and _call_key(seen.call) == key for seen in earlier):
+            if any(seen.call is not None and call_key(seen.call) == key for seen in earlier):
                 yield f"{key} repeats a call of {peer}"
 
 
@@ -156,7 +165,7 @@ def _executed(episode: Episode, agent: str) -> list[Message]:
     ]
 
 
-def _call_key(call: ToolCall) -> str:
+def call_key(call: ToolCall) -> str:
     """Spell a call so that equal calls are equal: sorted arguments, 5.0 as 5, without case, not-given ones left out."""
     args = {name: _plain(value) for name, value in sorted(call.args.items()) if value is not None}
     return f"{call.tool} {json.dumps(args, ensure_ascii=False, default=str)}"

@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from m1lite.records import Status
-from m1lite.rewards.judge import count_calls
+from m1lite.rewards.judge import AsksAhead, count_calls
 from m1lite.rewards.scoring import score_answer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from m1lite.records import Episode, Sample, Trajectory
     from m1lite.rewards.judge import Judge
 
@@ -132,3 +134,9 @@ class Collaboration:
         if verdict is None:
             return None
         return self.good if verdict.good else self.bad
+
+    def prepare(self, episodes: Sequence[Episode]) -> None:
+        """Let a judge that can ask ahead judge all agents of these episodes together."""
+        if isinstance(self.judge, AsksAhead):
+            pairs = [(episode, trajectory) for episode in episodes for trajectory in episode.trajectories.values()]
+            self.judge.prepare([pair for pair in pairs if count_calls(*pair) <= self.max_calls])

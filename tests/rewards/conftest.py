@@ -1,4 +1,8 @@
-"""Makers of small samples, episodes and trajectories."""
+"""Makers of small samples, episodes and trajectories, and a server that speaks like an OpenAI-compatible endpoint."""
+
+import http.server
+import json
+import threading
 
 import pytest
 
@@ -89,3 +93,101 @@ def make():
 def turn():
     """The maker of turns."""
     return make_turn
+
+
+def completion(text, finish_reason="stop"):
+    """The body of a chat completion."""
+    message = {"role": "assistant", "content": text}
+    return {
+        "id": "x",
+        "object": "chat.completion",
+        "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
+    }
+
+
+class Stub:
+    """A server on a real socket. ``answer`` takes the request's body and gives what to send:
+
+    a text (a chat completion of it), a dict (as JSON), bytes (as they are), an int (a status), a tuple of status,
+    headers and body, or a float (seconds of silence before a completion).
+    """
+
+    def __init__(self):
+        self.answer = lambda body: "{}"
+        self.requests = []
+        self.running = self.most_running = 0
+        self.lock = threading.Lock()
+        self.open = threading.Event()
+        stub = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with stub.lock:
+                    stub.requests.append((self.path, dict(self.headers), body))
+                    stub.running += 1
+                    stub.most_running = max(stub.most_running, stub.running)
+                try:
+                    stub.send(self, stub.answer(body))
+                except OSError:
+                    pass  # the client has gone
+                finally:
+                    with stub.lock:
+                        stub.running -= 1
+
+            def log_message(self, *_):
+                pass
+
+        class Server(http.server.ThreadingHTTPServer):
+            request_queue_size = 64
+            daemon_threads = True
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
+        self.thread.start()
+
+    def send(self, handler, answer):
+        if callable(answer):
+            return answer(handler)
+        if isinstance(answer, float):
+            self.open.wait(answer)
+            answer = "{}"
+        status, headers, body = answer if isinstance(answer, tuple) else (200, {}, answer)
+        if isinstance(body, int):
+            status, body = body, {"error": {"message": "broken"}}
+        if isinstance(body, str):
+            body = completion(body)
+        if not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        handler.send_response(status)
+        for name, value in {"Content-Length": len(body), **headers}.items():
+            handler.send_header(name, str(value))
+        handler.end_headers()
+        handler.wfile.write(body)
+        return None
+
+    def trickle(self, handler):
+        """Send a body byte by byte, so that no single read is ever slow."""
+        handler.send_response(200)
+        handler.end_headers()
+        for _ in range(100):
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+            if self.open.wait(0.05):
+                return
+
+    def close(self):
+        self.open.set()
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """An endpoint."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    stub = Stub()
+    yield stub
+    stub.close()

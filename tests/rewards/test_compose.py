@@ -42,6 +42,21 @@ def test_a_missing_value_stays_missing(table):
     assert compose([table.episode], terms=only)[0]["ada"].total is None
 
 
+def test_a_term_that_can_prepare_does_so_once_for_all_episodes(table):
+    ahead = []
+
+    class Term:
+        def prepare(self, episodes):
+            ahead.append(list(episodes))
+
+        def __call__(self, sample, episode, trajectory):
+            return float(len(ahead))
+
+    found = compose([table.episode, table.episode], terms={"tool": WeightedTerm(term=Term())})
+    assert [breakdown["bea"].total for breakdown in found] == [1.0, 1.0]
+    assert ahead == [[table.episode, table.episode]]
+
+
 def test_gates(table):
     trajectories = table.episode.trajectories
     trajectories["ada"].answer = Answer(text="Blue-Circle")
