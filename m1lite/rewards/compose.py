@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 from m1lite.rewards.scoring import score_answer, score_answers
 
@@ -24,14 +24,6 @@ class RewardTerm(Protocol):
 
     def __call__(self, sample: Sample, episode: Episode, trajectory: Trajectory) -> float | None:
         """Return the term's value for one agent, or ``None`` where it cannot be told."""
-
-
-@runtime_checkable
-class Prepared(Protocol):
-    """A term that can be told all episodes before it is asked about each: a model judge asks about them together."""
-
-    def prepare(self, episodes: Sequence[Episode]) -> None:
-        """Get ready for the agents of these episodes."""
 
 
 class Gate(Protocol):
@@ -84,8 +76,8 @@ class Breakdown:
     """Sum of weight times gate times value over the known terms; ``None`` where no term is known."""
     terms: dict[str, float | None] = field(default_factory=dict)
     """Term name to its value before weight and gate."""
-    shares: dict[str, float | None] = field(default_factory=dict)
-    """Term name to what it adds to the total."""
+    shares: dict[str, float | None] = field(default_factory=dict, compare=False)
+    """Term name to what it adds to the total; follows from the terms, so that it is left out of comparisons."""
     turns: tuple[float | None, ...] = ()
     """The reward of each turn of the agent, where rewards per turn are composed."""
 
@@ -108,7 +100,7 @@ def compose(
 
     Args:
         episodes: finished episodes.
-        terms: name to weighted term; those that can prepare do so once, for all episodes.
+        terms: name to weighted term.
         turns: rewards the turns of an agent, given the sum of its terms; None rewards trajectories only.
 
     Returns:
@@ -126,9 +118,6 @@ def compose(
     pairs = [(episode.sample, trajectory) for episode in episodes for trajectory in episode.trajectories.values()]
     # Scored together here, so that the terms find the scores of single answers remembered.
     score_answers([sample for sample, _ in pairs], [trajectory.answer for _, trajectory in pairs])
-    for weighted in terms.values():
-        if isinstance(weighted.term, Prepared):
-            weighted.term.prepare(episodes)
     return [
         {name: _break_down(episode, trajectory, terms, turns) for name, trajectory in episode.trajectories.items()}
         for episode in episodes

@@ -1,5 +1,6 @@
 """Rewards per turn and per term on their way to the tokens, a KL penalty in the reward, and statistics over ranks."""
 
+import json
 from functools import partial
 
 import pytest
@@ -95,25 +96,25 @@ def test_a_sample_teaches_if_any_agents_rewards_differ():
     assert per_turn.sums.tolist() == [[3.0], [3.0], [1.0], [0.0]]
 
 
-def share(rank, address, results):
+def share(rank, address, folder):
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=3)
     parts = [torch.tensor([[1.0], [3.0], [NAN]]), torch.zeros(0, 1), torch.tensor([[4.0], [4.0]])]
     group = [torch.tensor([0, 0, 1]), torch.zeros(0, dtype=torch.long), torch.tensor([0, 0])]
-    results[rank] = advantages_over_ranks(parts[rank], group[rank], reinforce_pp).tolist()
+    found = [advantages_over_ranks(parts[rank], group[rank], reinforce_pp).tolist()]
     per_turn = [part[:, :, None].expand(-1, -1, width) for part, width in zip(parts, (2, 0, 1), strict=True)]
     rule = partial(turn_advantages, advantage=group_advantages)
-    results[10 + rank] = advantages_over_ranks(per_turn[rank], group[rank], rule).tolist()
+    found.append(advantages_over_ranks(per_turn[rank], group[rank], rule).tolist())
+    (folder / f"{rank}.json").write_text(json.dumps(found))
     dist.destroy_process_group()
 
 
 def test_batch_statistics_are_those_of_all_ranks(tmp_path):
-    with mp.Manager() as manager:
-        results = manager.dict()
-        mp.spawn(share, args=(f"file://{tmp_path / 'meet'}", results), nprocs=3)
-        found = dict(results)
+    # Forked: three processes that import everything again would take most of a minute.
+    mp.start_processes(share, args=(f"file://{tmp_path / 'meet'}", tmp_path), nprocs=3, start_method="fork")
+    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(3)]
     whole = reinforce_pp(torch.tensor([1.0, 3.0, NAN, 4.0, 4.0]), torch.tensor([0, 0, 1, 2, 2])).tolist()
-    assert [row[0] for row in found[0]] == pytest.approx(whole[:3])
-    assert found[1] == []
-    assert [row[0] for row in found[2]] == pytest.approx(whole[3:])
-    assert found[10] == [[[-1.0, -1.0]], [[1.0, 1.0]], [[0.0, 0.0]]]
-    assert found[12] == [[[0.0, 0.0]], [[0.0, 0.0]]]
+    assert [row[0] for row in found[0][0]] == pytest.approx(whole[:3])
+    assert found[1] == [[], []]
+    assert [row[0] for row in found[2][0]] == pytest.approx(whole[3:])
+    assert found[0][1] == [[[-1.0, -1.0]], [[1.0, 1.0]], [[0.0, 0.0]]]
+    assert found[2][1] == [[[0.0, 0.0]], [[0.0, 0.0]]]
