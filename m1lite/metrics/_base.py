@@ -24,6 +24,14 @@ class VideoMetric(Metric):
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
 
+    unshared: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # A MetricCollection lets metrics share states for good if these are equal after the first batch, whatever the
+        # metrics' arguments: recall at 0.3 and at 0.5 of a batch without a hit, for one. NaN is equal to nothing.
+        self.add_state("unshared", torch.tensor(float("nan"), dtype=torch.float64), dist_reduce_fx="sum")
+
     def add_sums(self, *names: str, shape: tuple[int, ...] = ()) -> None:
         """Declare float64 states that start at 0 and are added over batches, ranks and merged metrics."""
         for name in names:
@@ -38,6 +46,8 @@ class VideoMetric(Metric):
     @override
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
         """Add another metric's states to this one's."""
+        if isinstance(incoming_state, dict):
+            incoming_state = {"unshared": self.unshared, **incoming_state}
         super().merge_state(incoming_state)
         # torchmetrics 1.9 keeps the value computed before the merge, and doesn't count the updates that came in.
         self._computed = None
