@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from m1lite.rewards.scoring import score_answer, score_answers
 
@@ -24,6 +24,14 @@ class RewardTerm(Protocol):
 
     def __call__(self, sample: Sample, episode: Episode, trajectory: Trajectory) -> float | None:
         """Return the term's value for one agent, or ``None`` where it cannot be told."""
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A term that can be told all episodes before it is asked about each: a model judge asks about them together."""
+
+    def prepare(self, episodes: Sequence[Episode]) -> None:
+        """Get ready for the agents of these episodes."""
 
 
 class Gate(Protocol):
@@ -100,7 +108,7 @@ def compose(
 
     Args:
         episodes: finished episodes.
-        terms: name to weighted term.
+        terms: name to weighted term; those that can prepare do so once, for all episodes.
         turns: rewards the turns of an agent, given the sum of its terms; None rewards trajectories only.
 
     Returns:
@@ -118,6 +126,9 @@ def compose(
     pairs = [(episode.sample, trajectory) for episode in episodes for trajectory in episode.trajectories.values()]
     # Scored together here, so that the terms find the scores of single answers remembered.
     score_answers([sample for sample, _ in pairs], [trajectory.answer for _, trajectory in pairs])
+    for weighted in terms.values():
+        if isinstance(weighted.term, Prepared):
+            weighted.term.prepare(episodes)
     return [
         {name: _break_down(episode, trajectory, terms, turns) for name, trajectory in episode.trajectories.items()}
         for episode in episodes
