@@ -227,9 +227,9 @@ class FrameCache:
             with video.lock:
                 started = time.perf_counter()
                 decoded = video.reader.frames_at([second for *_, second in missing], size=size)
-                seconds = time.perf_counter() - started
+                spent = time.perf_counter() - started
             with state.lock:
-                state.decode_seconds += seconds
+                state.decode_seconds += spent
             if not keys:
                 return decoded
             # A copy of each frame, so that keeping one does not keep the memory of the whole batch.
