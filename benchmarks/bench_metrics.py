@@ -10,7 +10,8 @@ The baselines are fixed here:
 
 "checked" adds what the class's ``validate_args`` does to the true values, "unchecked" is the function alone. All calls
 of a figure take turns in one process; a figure is the ratio of the least CPU seconds of each, since other programs on
-the machine only ever add to them. A target of 0 (of inf for updates) is none. ``BENCH_ROUNDS`` changes the number of turns.
+the machine only ever add to them. A target of 0 (of inf for updates) is none. ``BENCH_ROUNDS`` changes the number of
+turns.
 """
 
 from __future__ import annotations
