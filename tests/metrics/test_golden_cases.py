@@ -1,6 +1,8 @@
 """The stored cases of official scoring code: every core cell passes, and none is lost without notice."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,22 @@ def test_every_core_cell_passes(name):
             assert not (count.core and count.failures), (section, field, count.failures[:3])
             passed += count.passed
     assert passed == PASSED[name]
+
+
+def test_cases_pass_where_a_process_group_exists(tmp_path):
+    code = (
+        "import sys, torch.distributed as dist\n"
+        f"dist.init_process_group('gloo', init_method='file://{tmp_path}/store', rank=0, world_size=1)\n"
+        "from tests.golden.__main__ import main\n"
+        "code = main()\n"
+        "dist.destroy_process_group()\n"
+        "sys.exit(code)\n"
+    )
+    files = [str(CASES / f"golden_{name}.json") for name in ("caption", "mcq", "gqa")]
+    command = [sys.executable, "-W", "ignore", "-c", code, *files]
+    found = subprocess.run(command, cwd=CASES.parents[1], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout[-2000:] + found.stderr[-2000:]
+    assert "all: 795 passed, 0 failed" in found.stdout
 
 
 def test_a_wrong_value_a_crash_and_an_unknown_field_fail():

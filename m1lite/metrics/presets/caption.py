@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torchmetrics.utilities import dim_zero_cat
 
 from m1lite.metrics.caption import CaptionEvents
 from m1lite.metrics.functional.caption import event_scores
@@ -110,7 +111,7 @@ class _DreamEvents(CaptionEvents):
         values = super().compute()
         means = {"precision": self.precisions, "recall": self.recalls}
         for name, scores in means.items():
-            joined = torch.cat(list(scores)).cpu().numpy()
+            joined = dim_zero_cat(scores).cpu().numpy()  # one tensor already where processes were synchronised
             if len(joined):
                 values[name] = torch.tensor(np.mean(joined), device=self.device)
         return {**values, "success": self.judged, "failed": self.count - self.judged}
