@@ -56,7 +56,7 @@ def resumed(small_run, start_program, tmp_path_factory):
             process.kill()
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does
-    stopped = (*process.communicate(timeout=100), process.returncode)
+    stopped = (*process.communicate(timeout=250), process.returncode)
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     process = start_program("m1lite.train", f"resume={folder}", "trainer.max_steps=5", cwd=small_run.parent)
     finished = (*process.communicate(timeout=600), process.returncode)
