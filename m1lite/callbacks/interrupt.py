@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from m1lite.callbacks.checkpoint import LastCheckpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
     from typing import Any
 
 
@@ -46,12 +48,35 @@ def _written(callback: Any) -> list[str]:
     return []
 
 
+class _AskedAgain(pl.Callback):
+    """Ends a fit whose Ctrl-C was lost: Python drops exceptions that come up in destructors and some callbacks."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def handler(self, number: int, frame: FrameType | None) -> None:
+        """Remember the signal, then do what Python does by default."""
+        self.asked = True
+        signal.default_int_handler(number, frame)
+
+    @override
+    def on_train_batch_start(self, *_: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+
+
 @contextmanager
 def stops_are_told_apart(trainer: pl.Trainer) -> Iterator[None]:
-    """Let Ctrl-C end a fit with ``KeyboardInterrupt``, and SIGTERM with exit code 143.
+    """Let Ctrl-C end a fit with ``KeyboardInterrupt``, at the next step at the latest, and SIGTERM with exit code 143.
 
     Lightning makes ``SystemExit(1)`` of the one, as of a failure, and of the other an exit with code 0.
     """
+    again = _AskedAgain()
+    trainer.callbacks.append(again)  # type: ignore[attr-defined]
+    before = signal.getsignal(signal.SIGINT)
+    ours = before is signal.default_int_handler and threading.current_thread() is threading.main_thread()
+    if ours:
+        signal.signal(signal.SIGINT, again.handler)
     try:
         yield
     except SystemExit as ended:
@@ -60,3 +85,6 @@ def stops_are_told_apart(trainer: pl.Trainer) -> Iterator[None]:
         if isinstance(ended, SIGTERMException):
             raise SystemExit(128 + signal.SIGTERM) from None
         raise KeyboardInterrupt from None
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, before)

@@ -1,3 +1,10 @@
+"""What ends a fit is told by name, with the file that continues it; a lost Ctrl-C is not lost."""
+
+import os
+import signal
+import time
+from contextlib import suppress
+
 import lightning.pytorch as pl
 import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -50,3 +57,21 @@ def test_what_stopped_a_fit_can_be_told_by_what_it_raises(campaign, tmp_path, er
         trainer.fit(run.module, run.loader)
     assert getattr(ended.value, "code", 143) == 143
     assert lines == [said.format(path=path)]
+
+
+class LoseCtrlC(pl.Callback):
+    """Gets a Ctrl-C where Python drops what it raises."""
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, index):
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+
+
+def test_a_ctrl_c_that_was_lost_ends_the_fit_at_the_next_step(campaign):
+    lines, run, before = [], campaign(), signal.getsignal(signal.SIGINT)
+    trainer = run.trainer(LoseCtrlC(), InterruptCallback(lines.append), steps=3)
+    with pytest.raises(KeyboardInterrupt), stops_are_told_apart(trainer):
+        trainer.fit(run.module, run.loader)
+    assert lines == ["Interrupted at step 1; no checkpoint has been written yet."]
+    assert signal.getsignal(signal.SIGINT) is before
