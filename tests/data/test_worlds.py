@@ -121,12 +121,20 @@ def test_an_interrupted_build_goes_on(tmp_path, monkeypatch):
     assert json.loads((world.folder / "world.json").read_text())["num_train"] == 3
 
 
+def shown(path):
+    """What a video holds and what is seen in every frame."""
+    video = open_video(path)
+    fps, count = video.metadata.fps, video.metadata.num_frames
+    return video.metadata, detect(video.frames_at([(index + 0.5) / fps for index in range(count)]).pixels)
+
+
 def test_a_deleted_video_comes_back(world):
     path = world.video("val", 1)
-    content, others = path.read_bytes(), stamps(world)
+    content, others = shown(path), stamps(world)
     path.unlink()
     build_world(SPEC, world.folder.parent, workers=1)
-    assert path.read_bytes() == content
+    # Not the bytes: on a busy machine the encoder's stream was once two bytes longer.
+    assert shown(path) == content
     assert {**stamps(world), path.name: 0} == {**others, path.name: 0}
 
 
