@@ -65,7 +65,7 @@ def world_toolbox():
     """The classical tools on decoded pixels."""
     from m1lite.toolbox import Toolbox
     from m1lite.toolbox.classical import CLASSICAL_TOOLS
-    from m1lite.video.reader import FrameCache
+    from m1lite.video.cache import FrameCache
 
     return Toolbox(CLASSICAL_TOOLS, FrameCache(100_000_000))
 

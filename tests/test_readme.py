@@ -16,7 +16,7 @@ from m1lite.configuration import check, compose
 from m1lite.data.readers.jsonl import read_jsonl
 from m1lite.records import Answer, Sample, Task, ToolCall
 from m1lite.toolbox.base import Toolbox
-from m1lite.video.reader import FrameCache
+from m1lite.video.cache import FrameCache
 from m1lite.video.writer import write_video
 
 ROOT = Path(__file__).parents[1]

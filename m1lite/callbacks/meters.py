@@ -11,7 +11,7 @@ from m1lite.modules.ranks import mean_over_ranks
 
 if TYPE_CHECKING:
     from m1lite.engines.base import EngineGroup
-    from m1lite.video.reader import FrameCache
+    from m1lite.video.cache import FrameCache
 
 
 class MeterCallback(pl.Callback):

@@ -19,7 +19,7 @@ from m1lite.toolbox.workers import Job, Workers
 
 if TYPE_CHECKING:
     from m1lite.toolbox.look import Look
-    from m1lite.video.reader import FrameCache
+    from m1lite.video.cache import FrameCache
 
 _MAX_RESULTS = 100_000
 

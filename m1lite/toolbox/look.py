@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from m1lite.toolbox.perception import Detection, detect
 
 if TYPE_CHECKING:
-    from m1lite.video.reader import FrameCache
+    from m1lite.video.cache import FrameCache
 
 Look = Callable[[str, Sequence[float]], list[list[Detection]]]
 """``look(video, seconds)``: the detections in the frame shown at each second, one list per second, left to right."""

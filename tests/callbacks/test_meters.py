@@ -8,7 +8,7 @@ import torch
 
 from m1lite.callbacks.meters import MeterCallback
 from m1lite.engines.base import EngineGroup, Generation, Request, Sampling
-from m1lite.video.reader import FrameCache
+from m1lite.video.cache import FrameCache
 from m1lite.video.writer import write_video
 
 

@@ -10,7 +10,7 @@ from m1lite.records import ToolCall
 from m1lite.toolbox import Toolbox
 from m1lite.toolbox.classical import CLASSICAL_TOOLS
 from m1lite.toolbox.perception import COLOURS, LANES, OBJECTS, shape_mask
-from m1lite.video.reader import FrameCache
+from m1lite.video.cache import FrameCache
 from m1lite.video.writer import write_video
 
 

@@ -4,7 +4,8 @@ import torch
 from m1lite.records import Box
 from m1lite.toolbox.look import Perception, sightings
 from m1lite.toolbox.perception import COLOURS, Detection
-from m1lite.video.reader import FrameCache, Frames, VideoError
+from m1lite.video.cache import FrameCache
+from m1lite.video.reader import Frames, VideoError
 from m1lite.video.writer import write_video
 
 

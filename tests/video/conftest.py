@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from m1lite.video.writer import write_video
+
 
 @pytest.fixture(params=["torchcodec", "pyav"])
 def backend(request):
@@ -23,3 +25,11 @@ def frame_numbers(pixels):
 @pytest.fixture
 def numbers():
     return frame_numbers
+
+
+@pytest.fixture
+def clip(tmp_path, ramp):
+    """12 frames at 5 fps: 2.4 s."""
+    path = tmp_path / "clip.mp4"
+    write_video(path, ramp, fps=5)
+    return path
