@@ -68,5 +68,8 @@ def test_parts_of_a_method_are_single_overrides():
     assert module.func is MarlModule
     assert module.keywords["minibatches"] == 4
     assert (module.keywords["objective"].beta, module.keywords["objective"].entropy_weight) == (0.04, 0.01)
+    falling = composed("grpo", "marl.schedule._target_=m1lite.modules.schedules.cosine", "marl.schedule.warmup_steps=2")
+    schedule = instantiate(falling.marl).keywords["schedule"]
+    assert [round(schedule(step, 4), 3) for step in range(5)] == [0.333, 0.667, 1.0, 0.5, 0.0]
     changed = composed("grpo", "+rl.objective.kl={_target_: hydra.utils.get_method, path: m1lite.rl.divergences.kl_k2}")
     assert instantiate(changed.rl.objective).kl is kl_k2

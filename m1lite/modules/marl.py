@@ -20,6 +20,7 @@ from m1lite.modules.batch import RolloutBatch, no_tokens
 from m1lite.modules.objective import Objective
 from m1lite.modules.optimizer import TeamOptimizer, changed_share
 from m1lite.modules.ranks import check_same_on_ranks, check_world, num_ranks, reduce_over_ranks
+from m1lite.modules.schedules import Schedule, constant
 from m1lite.modules.update import AgentUpdate, token_means
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ class MarlModule(pl.LightningModule):
         team: the agents.
         optimizer: parameters to optimiser, for example ``partial(AdamW, lr=1e-3)``; or one such function per agent.
         objective: what is minimised; None is the clipped surrogate without a KL term.
+        schedule: training step and ``trainer.max_steps`` to a factor of every optimiser's learning rate, of
+            ``schedules.py``. It holds for all optimiser steps of a training step, and also for a run that is continued,
+            whose rates are those of this module and not of the checkpoint.
         update_epochs: passes over a rollout.
         minibatches: optimiser steps per pass.
         micro_batch_tokens: padded tokens per forward pass; gradients of micro-batches add up.
@@ -71,6 +75,7 @@ class MarlModule(pl.LightningModule):
         *,
         optimizer: Callable[[Iterable[Tensor]], Optimizer] | Mapping[str, Callable[[Iterable[Tensor]], Optimizer]],
         objective: Objective | None = None,
+        schedule: Schedule = constant,
         update_epochs: int = 1,
         minibatches: int = 1,
         micro_batch_tokens: int = 4096,
@@ -97,6 +102,7 @@ class MarlModule(pl.LightningModule):
         self.automatic_optimization = False
         self.team = team
         self.objective = objective
+        self.schedule = schedule
         self.update_epochs = update_epochs
         self.minibatches = minibatches
         self.micro_batch_tokens = micro_batch_tokens
@@ -107,15 +113,16 @@ class MarlModule(pl.LightningModule):
         """Finished updates per agent; an agent without any token in a step keeps its version."""
         self.skipped = dict.fromkeys(team.agents, 0)
         """Non-finite updates in a row, per agent."""
+        self._rates: dict[str, list[float]] = {}
 
     @override
     def configure_optimizers(self) -> TeamOptimizer:
-        return TeamOptimizer(
-            {
-                agent: self._make_optimizer[agent](list(self.team.adapter_parameters(agent).values()))
-                for agent in self.team.agents
-            }
-        )
+        made = {
+            agent: self._make_optimizer[agent](list(self.team.adapter_parameters(agent).values()))
+            for agent in self.team.agents
+        }
+        self._rates = {agent: [group["lr"] for group in inner.param_groups] for agent, inner in made.items()}
+        return TeamOptimizer(made)
 
     @override
     def on_fit_start(self) -> None:
@@ -129,6 +136,7 @@ class MarlModule(pl.LightningModule):
         tokens = self._checked(batch)
         started = time.perf_counter()
         optimizer: Any = self.optimizers()
+        self._set_rates(optimizer.optimizer)
         extremes = []
         for agent in self.team.agents:
             update = AgentUpdate(
@@ -179,6 +187,14 @@ class MarlModule(pl.LightningModule):
                     f"{lowest} to {current}; publish the weights after every update (`SyncCallback`)."
                 )
         return batch.tokens
+
+    def _set_rates(self, optimizer: TeamOptimizer) -> None:
+        """Give every agent's optimiser this step's learning rates, and log that of its first parameters."""
+        factor = self.schedule(self.global_step, self.trainer.max_steps)
+        for agent, rates in self._rates.items():
+            for group, rate in zip(optimizer[agent].param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+            self._log_agent(agent, {"lr": rates[0] * factor})
 
     def _train_agent(self, update: AgentUpdate, optimizer: Optimizer) -> dict[str, float]:
         """Run all epochs over one agent's rollout and return means over the tokens of all ranks."""

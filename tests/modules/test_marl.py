@@ -12,6 +12,7 @@ from m1lite.modules.bases import hash_weights
 from m1lite.modules.batch import RolloutBatch
 from m1lite.modules.marl import MarlModule, NonFiniteUpdateError, StaleRolloutError, refuse_trainer_arguments
 from m1lite.modules.objective import Objective
+from m1lite.modules.schedules import cosine, linear
 from m1lite.rl.losses import clipped_surrogate
 from m1lite.rl.mismatch import importance_weights
 
@@ -207,6 +208,56 @@ def test_a_resumed_run_continues_bit_by_bit(make_team, make_batch, tmp_path):
         assert {k: v for k, v in one.items() if k not in timing} == {k: v for k, v in other.items() if k not in timing}
     assert resumed.team.fingerprint() == whole.team.fingerprint()
     assert resumed.versions == whole.versions == dict.fromkeys(AGENTS, 6)
+
+
+def test_a_schedule_scales_every_agents_rate_by_the_step_alone(make_team, make_batch, tmp_path):
+    def module():
+        rates = {"ada": 0.02, "bea": 0.01, "cyd": 0.03}
+        return MarlModule(
+            make_team(stir=0.05),
+            optimizer={agent: partial(AdamW, lr=rate) for agent, rate in rates.items()},
+            schedule=partial(cosine, warmup_steps=2),
+            update_epochs=2,
+            minibatches=2,
+        )
+
+    whole = module()
+    logged, _ = fit(whole, Batches(make_batch, 6), max_steps=6)
+    factors = [cosine(step, 6, warmup_steps=2) for step in range(6)]
+    for agent, rate in (("ada", 0.02), ("bea", 0.01), ("cyd", 0.03)):
+        assert [step[f"{agent}/lr"] for step in logged] == pytest.approx([rate * factor for factor in factors])
+    files = ModelCheckpoint(dirpath=tmp_path, filename="{step}", every_n_train_steps=4)
+
+    # The end is the run's and not this call's: stopped otherwise than by `max_steps`, as Ctrl-C does.
+    class Stop(pl.Callback):
+        def on_train_batch_end(self, trainer, *_):
+            trainer.should_stop = trainer.global_step == 4
+
+    first, _ = fit(module(), Batches(make_batch, 6), files, Stop(), max_steps=6)
+    resumed = module()
+    second, _ = fit(resumed, Batches(make_batch, 6), max_steps=6, ckpt_path=tmp_path / "step=4.ckpt", weights_only=True)
+    assert [step["cyd/lr"] for step in first + second] == [step["cyd/lr"] for step in logged]
+    assert resumed.team.fingerprint() == whole.team.fingerprint()
+
+
+def test_the_rate_of_a_step_is_the_one_that_the_weights_move_by(make_team, make_batch):
+    moves = []
+    for factor in (1.0, 0.25):
+        team = make_team(stir=0.05)
+        before = team.adapter_tensors("ada")
+        schedule = lambda step, max_steps, factor=factor: factor  # noqa: E731
+        module = MarlModule(team, optimizer=partial(SGD, lr=0.1), schedule=schedule, max_grad_norm=None)
+        fit(module, Batches(make_batch, 1, agents=("ada",)), max_steps=1)
+        moves.append({name: value - before[name] for name, value in team.adapter_tensors("ada").items()})
+    for name, move in moves[0].items():
+        torch.testing.assert_close(moves[1][name], 0.25 * move, atol=1e-7, rtol=1e-3)
+    assert max(move.abs().max() for move in moves[0].values()) > 1e-4
+
+
+def test_a_schedule_that_ends_refuses_a_run_without_an_end(make_team, make_batch):
+    module = MarlModule(make_team(), optimizer=partial(SGD, lr=0.1), schedule=linear)
+    with pytest.raises(ValueError, match="`max_steps` is -1"):
+        fit(module, Batches(make_batch, 1), max_steps=-1, max_epochs=1)
 
 
 def test_a_run_changes_every_trained_weight_and_no_frozen_bit(make_team, make_batch):
