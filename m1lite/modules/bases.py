@@ -8,20 +8,25 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 
+from m1lite.engines.model_classes import model_class
 from m1lite.modules.ranks import barrier, this_rank
 from m1lite.modules.tiny import load_tokenizer, save_tiny_base
+from m1lite.modules.tiny_vision import save_tiny_vision_base
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from m1lite.modules.tiny_vision import Family
 
 
 @dataclass(kw_only=True, slots=True)
@@ -50,7 +55,7 @@ def load_base(
     gradient_checkpointing: bool = False,
     weights: bool = True,
 ) -> Base:
-    """Load a causal language model and its tokenizer, frozen and in eval mode.
+    """Load a language model, with its vision tower where it has one, and its tokenizer; frozen and in eval mode.
 
     Args:
         name: a directory, or a model's name on the hub such as ``"Qwen/Qwen3-8B"``.
@@ -70,12 +75,13 @@ def load_base(
         raise ValueError(f"`dtype` {dtype!r} is not one of {sorted(allowed)}.")
     common: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     made: dict[str, Any] = {"dtype": allowed[dtype], "attn_implementation": attention}
+    config = AutoConfig.from_pretrained(name, **common)
+    kind: Any = model_class(config)
     if weights:
-        model = AutoModelForCausalLM.from_pretrained(name, **made, **common)
+        model = kind.from_pretrained(name, **made, **common)
     else:
-        config = AutoConfig.from_pretrained(name, **common)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code, **made)
+            model = kind.from_config(config, trust_remote_code=trust_remote_code, **made)
     return Base(
         model=model.requires_grad_(False).eval(),
         tokenizer=load_tokenizer(name, **common),
@@ -131,11 +137,50 @@ def stored_tiny_base(
         seed: as in ``tiny_base``.
         weights: as in :func:`load_base`.
     """
+    save = partial(save_tiny_base, architecture=architecture, hidden_size=hidden_size, num_layers=num_layers, seed=seed)
+    _store(directory, save)
+    return load_base(directory, weights=weights)
+
+
+def stored_tiny_vision_base(
+    directory: str,
+    family: Family,
+    *,
+    hidden_size: int = 128,
+    num_layers: int = 2,
+    patch_size: int | None = None,
+    seed: int = 0,
+    weights: bool = True,
+) -> Base:
+    """Make a tiny vision-language base of random weights on disk; rank 0 writes, every rank loads.
+
+    Args:
+        directory: where it lies; what lies there already is taken as it is.
+        family: as in ``tiny_vision_base``.
+        hidden_size: as in ``tiny_vision_base``.
+        num_layers: as in ``tiny_vision_base``.
+        patch_size: as in ``tiny_vision_base``.
+        seed: as in ``tiny_vision_base``.
+        weights: as in :func:`load_base`.
+    """
+    save = partial(
+        save_tiny_vision_base,
+        family=family,
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        patch_size=patch_size,
+        seed=seed,
+    )
+    _store(directory, save)
+    return load_base(directory, weights=weights)
+
+
+def _store(directory: str, save: Callable[[Path], None]) -> None:
+    """Write a base on rank 0 where none lies, and wait for it on every rank."""
     path = Path(directory)
     if this_rank() == 0 and not (path / "config.json").is_file():
         # Renamed when it is whole: an interrupted run leaves no half of a base behind.
         fresh = path.with_name(f".{path.name}.{os.getpid()}")
-        save_tiny_base(fresh, architecture, hidden_size=hidden_size, num_layers=num_layers, seed=seed)
+        save(fresh)
         os.replace(fresh, path)
     barrier()
-    return load_base(directory, weights=weights)
