@@ -84,5 +84,15 @@ def _as_indices(prediction: Tensor | Sequence[int | None], target: Tensor) -> Te
     """Write chosen options as indices, -1 for no answer."""
     if isinstance(prediction, Tensor):
         return prediction
-    indices = [-1 if option is None else index(option) for option in prediction]
+    indices = [-1 if option is None else _as_index(option, row) for row, option in enumerate(prediction)]
     return torch.tensor(indices, dtype=torch.long, device=target.device)
+
+
+def _as_index(option: Any, row: int) -> int:
+    try:
+        return index(option)
+    except TypeError:
+        raise TypeError(
+            f"`prediction[{row}]` is {option!r}; an option is an index from 0, or None for no answer. "
+            "`parse_choice` reads one from a text."
+        ) from None

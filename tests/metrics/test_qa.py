@@ -45,7 +45,7 @@ def test_choice_errors_name_the_value():
         MultipleChoiceAccuracy().update([0, 0], torch.tensor([0, -1]))
     with pytest.raises(ValueError, match=r"`prediction` has shape \(1,\) and `target` \(2,\)"):
         MultipleChoiceAccuracy().update([0], torch.tensor([0, 1]))
-    with pytest.raises(TypeError, match="float"):
+    with pytest.raises(TypeError, match=r"`prediction\[0\]` is 0\.5; an option is an index from 0"):
         MultipleChoiceAccuracy().update([0.5], torch.tensor([0]))
     with pytest.raises(TypeError, match=r"`prediction` has dtype torch\.float32"):
         MultipleChoiceAccuracy().update(torch.tensor([0.0]), torch.tensor([0]))
