@@ -71,5 +71,8 @@ def test_parts_of_a_method_are_single_overrides():
     falling = composed("grpo", "marl.schedule._target_=m1lite.modules.schedules.cosine", "marl.schedule.warmup_steps=2")
     schedule = instantiate(falling.marl).keywords["schedule"]
     assert [round(schedule(step, 4), 3) for step in range(5)] == [0.333, 0.667, 1.0, 0.5, 0.0]
+    kind = "+rl.penalty._target_=m1lite.callbacks.penalty.KlInReward"
+    charged = composed("turns", kind, "+rl.penalty.beta=0.02", "+rl.penalty.by_turn=true", "rl.objective.beta=0")
+    assert instantiate(charged.rl.penalty).by_turn
     changed = composed("grpo", "+rl.objective.kl={_target_: hydra.utils.get_method, path: m1lite.rl.divergences.kl_k2}")
     assert instantiate(changed.rl.objective).kl is kl_k2

@@ -195,3 +195,58 @@ def penalised_rewards(
     with torch.no_grad():
         divergence = estimate(logprobs, reference_logprobs, mask, old_logprobs=logprobs).sum(1)
     return rewards - beta * divergence.to(rewards.dtype)
+
+
+def penalised_turns(
+    rewards: Tensor,
+    logprobs: Tensor,
+    reference_logprobs: Tensor,
+    mask: Tensor,
+    turns: Tensor,
+    *,
+    beta: float,
+    estimate: Divergence = kl_k1,
+) -> Tensor:
+    r"""Take the divergence of each turn off that turn's reward; the form of :func:`penalised_rewards` for turns.
+
+    .. math:: r'_{i,u} = r_{i,u} - \beta \sum_{t \in u} m_{i,t}\, k_{i,t}
+
+    A turn pays for its own tokens: where rewards are returns that look ahead, the divergence of later turns is not in
+    them. Over the turns that have a reward the penalties add up to that of the trajectory.
+
+    Args:
+        rewards: float ``(B, U)``, one per turn; a missing one is NaN and stays so.
+        logprobs: float ``(B, T)``, under which the tokens were sampled; no gradient flows.
+        reference_logprobs: float ``(B, T)``, the frozen reference's.
+        mask: bool ``(B, T)``, true on the tokens that the policy sampled.
+        turns: long ``(B, T)``, which turn a sampled token belongs to, in [0, U); not read elsewhere.
+        beta: at least 0.
+        estimate: of the divergence; k1 is unbiased in value.
+
+    Returns:
+        ``(B, U)``, in the dtype of ``rewards``.
+
+    Raises:
+        ValueError: if ``beta`` is negative, shapes differ, or a token's turn has no place.
+
+    References:
+        The penalty is that of Ouyang et al. 2022, arXiv:2203.02155, equation 2; cutting it by turns is our reading.
+
+    Example:
+        >>> one, sampled = torch.tensor([[True, True]]), torch.tensor([[-1.0, -1.0]])
+        >>> reference, turns = torch.tensor([[-2.0, -4.0]]), torch.tensor([[0, 1]])
+        >>> penalised_turns(torch.tensor([[1.0, 1.0]]), sampled, reference, one, turns, beta=0.5)
+        tensor([[ 0.5000, -0.5000]])
+    """
+    if beta < 0:
+        raise ValueError(f"`beta` is {beta}; the weight of the KL term must be at least 0.")
+    if rewards.ndim != 2 or rewards.shape[:1] != mask.shape[:1]:
+        raise ValueError(f"`rewards` has shape {tuple(rewards.shape)}; it must be ({len(mask)}, turns).")
+    check_shapes(logprobs, turns=turns)
+    places = torch.where(mask, turns, 0)
+    if bool(((places < 0) | (places >= rewards.shape[1])).any()):
+        raise ValueError(f"`turns` goes up to {int(places.max())}, but `rewards` has {rewards.shape[1]} turns.")
+    with torch.no_grad():
+        divergence = estimate(logprobs, reference_logprobs, mask, old_logprobs=logprobs)
+        by_turn = divergence.new_zeros(rewards.shape).scatter_add_(1, places, divergence)
+    return rewards - beta * by_turn.to(rewards.dtype)

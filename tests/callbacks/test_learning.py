@@ -64,7 +64,7 @@ def test_the_penalty_is_the_divergence_of_what_was_written(campaign):
     found = KlInReward(beta=0.5, micro_batch_tokens=30)(team, batch, rewards)
     gap = (batch.sampled_logprobs - team.reference_logprobs("ada", batch)) * batch.loss_mask
     torch.testing.assert_close(found, rewards - 0.5 * gap.sum(1), equal_nan=True)
-    with pytest.raises(ValueError, match=r"shape \(5, 2\) are per turn or term"):
+    with pytest.raises(ValueError, match=r"shape \(5, 2\) meet `by_turn=False`"):
         KlInReward(beta=0.5)(team, batch, rewards[:, None].expand(5, 2))
     with pytest.raises(ValueError, match="`beta` is -1"):
         KlInReward(beta=-1)
@@ -80,6 +80,45 @@ def test_a_penalty_changes_the_advantages_of_a_run(campaign):
     torch.testing.assert_close(*first, atol=0.1, rtol=0)
     later = [batch[1].tokens["ada"] for batch in batches]
     assert not torch.equal(later[0].advantages, later[1].advantages)
+
+
+def test_every_turn_pays_for_what_it_wrote(campaign):
+    def by_length(sample, episode, trajectory, total):
+        return tuple(float(sum(turn.reply_ids) % 7) for turn in trajectory.turns)
+
+    run = campaign(learning_rate=0.05)
+    run.rollout.reward = partial(run.reward, turns=by_length)
+    run.rollout.table = RewardTable(own=turns)
+    run.rollout.advantage = partial(turn_advantages, advantage=lambda rewards, group: rewards)
+    run.rollout.penalty = KlInReward(beta=0.5, by_turn=True)
+    references = {}
+    scored = run.team.reference_logprobs
+
+    def noted(agent, part):
+        found = scored(agent, part)
+        for ids, row in zip(part.input_ids.tolist(), found.tolist(), strict=True):
+            references[agent, tuple(ids)] = row
+        return found
+
+    run.team.reference_logprobs = noted
+    batch = run.fit(steps=2).batches[1]
+    charged = 0.0
+    for agent in ("ada", "bea", "cyd"):
+        tokens = batch.tokens[agent]
+        for row, episode in enumerate(batch.episodes):
+            start, own = 0, []
+            ids = tokens.input_ids[row].tolist()
+            reference = next(
+                found for (name, key), found in references.items() if name == agent and list(key) == ids[: len(key)]
+            )
+            for turn in episode.trajectories[agent].turns:
+                places = range(start + len(turn.prompt_ids), start + len(turn.prompt_ids) + len(turn.reply_ids))
+                start = places.stop
+                gap = sum(logprob - reference[place] for logprob, place in zip(turn.logprobs, places, strict=True))
+                own += [sum(turn.reply_ids) % 7 - 0.5 * gap] * len(turn.reply_ids)
+                charged += abs(gap)
+            assert tokens.advantages[row][tokens.loss_mask[row]].tolist() == pytest.approx(own, abs=1e-4)
+    assert charged > 0.1, "at the second step the policy must differ from its reference"
 
 
 def rollout(*rewards):

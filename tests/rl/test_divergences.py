@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from m1lite.rl.divergences import kl_k1, kl_k2, kl_k3, off_policy_kl, penalised_rewards
+from m1lite.rl.divergences import kl_k1, kl_k2, kl_k3, off_policy_kl, penalised_rewards, penalised_turns
 from m1lite.rl.ratios import sequence_ratio
 
 POLICY = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
@@ -98,3 +98,33 @@ def test_errors_name_the_value():
         penalised_rewards(torch.zeros(3), one, one, one > 0, beta=0.5)
     with pytest.raises(ValueError, match=r"`reference_logprobs` has shape \(1, 3\)"):
         kl_k2(one, one[:1], one > 0)
+
+
+@pytest.mark.parametrize("estimate", [kl_k1, kl_k2, kl_k3])
+def test_every_turn_pays_for_its_own_tokens_and_all_together_for_the_trajectory(estimate):
+    draw = torch.Generator().manual_seed(1)
+    new, reference = -torch.rand(3, 9, generator=draw), -torch.rand(3, 9, generator=draw)
+    mask = torch.rand(3, 9, generator=draw) < 0.6
+    turns = torch.tensor([[0, 0, 0, 1, 1, 2, 2, 2, 2], [0, 0, 0, 0, 0, 0, 1, 1, 1], [0] * 9])
+    rewards = torch.rand(3, 3, generator=draw)
+    rewards[1, 2] = rewards[2, 1] = rewards[2, 2] = math.nan
+    found = penalised_turns(rewards, new, reference, mask, turns, beta=0.3, estimate=estimate)
+    values = estimate(new, reference, mask, old_logprobs=new)
+    for row in range(3):
+        for turn in range(3):
+            own = sum(values[row, t].item() for t in range(9) if turns[row, t] == turn and mask[row, t])
+            assert found[row, turn].item() == pytest.approx(
+                rewards[row, turn].item() - 0.3 * own, abs=1e-6, nan_ok=True
+            )
+    whole = penalised_rewards(rewards.nansum(1), new, reference, mask, beta=0.3, estimate=estimate)
+    torch.testing.assert_close(found.nansum(1), whole)
+
+
+def test_a_turn_without_a_place_is_named():
+    ids = torch.zeros(1, 3)
+    with pytest.raises(ValueError, match="`turns` goes up to 2, but `rewards` has 2 turns"):
+        penalised_turns(torch.zeros(1, 2), ids, ids, ALL, torch.tensor([[0, 1, 2]]), beta=0.1)
+    with pytest.raises(ValueError, match=r"`rewards` has shape \(1,\); it must be \(1, turns\)"):
+        penalised_turns(torch.zeros(1), ids, ids, ALL, ids.long(), beta=0.1)
+    with pytest.raises(ValueError, match="`beta` is -1"):
+        penalised_turns(torch.zeros(1, 2), ids, ids, ALL, ids.long(), beta=-1)
