@@ -163,6 +163,28 @@ class MediaRef:
     """Seconds."""
     size: tuple[int, int]
     """Height and width in pixels after the resize."""
+    box: tuple[float, float, float, float] | None = None
+    """The part of each frame that is shown before the resize: left, top, right, bottom, as shares of its width and
+    height in [0, 1]; ``None`` is all of it."""
+
+    def __post_init__(self) -> None:
+        if not self.timestamps or min(self.size) < 1:
+            raise ValueError(
+                f"`MediaRef` needs at least one time and a size of at least 1 pixel a side, got {self.timestamps} "
+                f"and {self.size}."
+            )
+        if self.box is not None and not (0 <= self.box[0] < self.box[2] <= 1 and 0 <= self.box[1] < self.box[3] <= 1):
+            raise ValueError(f"`MediaRef.box` needs 0 <= left < right <= 1 and 0 <= top < bottom <= 1, got {self.box}.")
+
+
+@dataclass(kw_only=True, slots=True, frozen=True)
+class PlacedMedia:
+    """A picture and where its placeholders begin."""
+
+    media: MediaRef
+    """Of one time: every frame stands for itself."""
+    offset: int
+    """Index of its first placeholder, in the ids that the record around it holds."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -194,6 +216,8 @@ class Message:
     plan: Plan | None = None
     """The parsed plan of a PLAN, or the rewritten rest of a DECISION; ``None`` where it did not parse or was kept."""
     status: Status = Status.OK
+    media: tuple[MediaRef, ...] = ()
+    """Frames of a RESULT, for agents that see."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -217,6 +241,9 @@ class Turn:
     error: str = ""
     """The parser's message where ``status`` is not OK."""
     media: tuple[MediaRef, ...] = ()
+    """Frames that this turn's prompt shows, one time each, in the order of their placeholders."""
+    media_offsets: tuple[int, ...] = ()
+    """Index in ``prompt_ids`` of the first placeholder of each of ``media``."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -275,6 +302,10 @@ class TokenBatch:
     """float32 ``(B, T)``, 0 where ``loss_mask`` is false."""
     temperature: float
     policy_version: int
+    media: tuple[tuple[PlacedMedia, ...], ...] = ()
+    """Per row what is shown, by place in the row; empty where no row shows anything."""
+    names: tuple[str, ...] = ()
+    """Per row which sample and episode it is of, for messages; may be empty."""
 
     def __repr__(self) -> str:
         rows, width = self.input_ids.shape

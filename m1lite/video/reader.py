@@ -98,7 +98,7 @@ class VideoReader:
         pixels, starts = self._decoder.frames_at(wanted)
         place = {second: index for index, second in enumerate(wanted)}
         order = [place[min(second, last) + _ROUNDING_SECONDS] for second in seconds]
-        return Frames(pixels=_resized(pixels, size)[order], timestamps=[max(starts[index], 0.0) for index in order])
+        return Frames(pixels=resized(pixels, size)[order], timestamps=[max(starts[index], 0.0) for index in order])
 
     def _check_seconds(self, seconds: Sequence[float]) -> None:
         duration = self.metadata.duration
@@ -110,7 +110,7 @@ class VideoReader:
                 )
 
 
-def _resized(pixels: Tensor, size: tuple[int, int] | None) -> Tensor:
+def resized(pixels: Tensor, size: tuple[int, int] | None) -> Tensor:
     """Resize uint8 ``(N, 3, H, W)`` to ``(N, 3, *size)``, bilinear with antialiasing."""
     if size is None or tuple(pixels.shape[2:]) == tuple(size):
         return pixels
