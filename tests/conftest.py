@@ -162,3 +162,26 @@ def program(monkeypatch, capfd, tmp_path):
         return code, printed.out, printed.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def vision_bases(tmp_path_factory):
+    """Family to the directory of a tiny vision-language base with random weights."""
+    from m1lite.modules.tiny_vision import save_tiny_vision_base
+
+    folder = tmp_path_factory.mktemp("vision")
+    for seed, family in enumerate(("qwen2_5_vl", "qwen3_vl")):
+        save_tiny_vision_base(folder / family, family, seed=seed)
+    return {family: folder / family for family in ("qwen2_5_vl", "qwen3_vl")}
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory):
+    """A video of 8 s at 2 frames a second, 72 x 96 pixels, each frame of other random blocks."""
+    from m1lite.video.writer import write_video
+
+    coarse = torch.randint(0, 256, (16, 3, 6, 8), generator=torch.Generator().manual_seed(1)).float()
+    frames = torch.nn.functional.interpolate(coarse, scale_factor=12).to(torch.uint8)
+    path = tmp_path_factory.mktemp("clips") / "blocks.mp4"
+    write_video(path, frames, fps=2)
+    return str(path)

@@ -82,7 +82,7 @@ def tiny_byte_tokenizer(words: Sequence[str] = (*WORDS, *CALL_WORDS)) -> Qwen2To
         show_progress=False,
     )
     spelt.train_from_iterator([text for word in words for text in (word, f" {word}")], trainer)
-    merges = [tuple(pair) for pair in json.loads(spelt.to_str())["model"]["merges"]]
+    merges: Any = [tuple(pair) for pair in json.loads(spelt.to_str())["model"]["merges"]]
     tokenizer = Qwen2Tokenizer(
         vocab=spelt.get_vocab(),
         merges=merges,
@@ -108,15 +108,16 @@ def tiny_processor(family: Family, tokenizer: Qwen2Tokenizer, *, patch_size: int
     """
     factor = 2 * patch_size
     size = {"shortest_edge": factor**2, "longest_edge": 1024 * factor**2}
-    images = Qwen2VLImageProcessor(patch_size=patch_size, temporal_patch_size=2, merge_size=2, size=size)
+    norm = {} if family == "qwen2_5_vl" else {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    cut: dict[str, Any] = {"patch_size": patch_size, "temporal_patch_size": 2, "merge_size": 2, "size": size, **norm}
     videos, processor = {
         "qwen2_5_vl": (Qwen2VLVideoProcessor, Qwen2_5_VLProcessor),
         "qwen3_vl": (Qwen3VLVideoProcessor, Qwen3VLProcessor),
     }[family]
     return processor(
-        image_processor=images,
+        image_processor=Qwen2VLImageProcessor(**cut),
         tokenizer=tokenizer,
-        video_processor=videos(patch_size=patch_size, temporal_patch_size=2, merge_size=2, size=size),
+        video_processor=videos(**cut),
         chat_template=CHAT_TEMPLATE,
     )
 
@@ -140,9 +141,8 @@ def tiny_vision_config(
         raise ValueError(f"`family` {family!r} is not one of {sorted(PATCH_SIZES)}.")
     if hidden_size <= 0 or hidden_size % 64:
         raise ValueError(f"`hidden_size` {hidden_size} must be a positive multiple of 64 (heads of 32 on both sides).")
-    ids = tokenizer.convert_tokens_to_ids([IMAGE, VIDEO, VISION_START, VISION_END])
-    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-    media: dict[str, Any] = dict(zip(names, ids, strict=True))
+    marks = {"image": IMAGE, "video": VIDEO, "vision_start": VISION_START, "vision_end": VISION_END}
+    media: dict[str, Any] = {f"{name}_token_id": tokenizer.convert_tokens_to_ids(mark) for name, mark in marks.items()}
     text: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": hidden_size,

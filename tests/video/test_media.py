@@ -5,8 +5,8 @@ import torch
 from torch.nn.functional import interpolate
 
 from m1lite.records import MediaRef
-from m1lite.video.media import media_pixels, pixel_box
 from m1lite.video.cache import FrameCache
+from m1lite.video.media import media_pixels, pixel_box
 from m1lite.video.writer import write_video
 
 
