@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _CHUNK_TOKENS = (128, 512)
 """Where the caller names no size, a chunk has half as many tokens as the states are wide, from 128 to 512: every chunk
 reads the whole head, which costs more for wider states, and small chunks stay near the processor."""
+_NEVER = -1e30
+"""Logit of a token that cannot be sampled: a probability of 0, and no ``inf * 0`` in the entropies."""
 _CHUNK_LOGITS = 2**22
 """A chunk of a small vocabulary has more tokens, up to so many logits: 16 MiB in float32."""
 
@@ -80,6 +82,7 @@ def hidden_logprobs(
     chunk_tokens: int | None = None,
     entropies: bool = False,
     entropy_gradient: bool = False,
+    never: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     r"""Log-probability of each given token from hidden states, one chunk of logits at a time.
 
@@ -100,6 +103,7 @@ def hidden_logprobs(
         chunk_tokens: tokens whose logits are held at once; None: 128 to 512 by the width D, more where V is small.
         entropies: return the exact entropies too.
         entropy_gradient: let the entropies carry a gradient, as an entropy bonus needs it; one more product.
+        never: long ``(M,)``, tokens that the sampler masks out, with a probability of 0; None: every token may come.
 
     Returns:
         Log-probs ``(...)`` in float32 (float64 for float64 input), at most 0; and entropies ``(...)`` in nats, in
@@ -130,7 +134,7 @@ def hidden_logprobs(
     rows, targets = hidden.reshape(-1, hidden.shape[-1]), ids.reshape(-1)  # (N, D), (N,)
     kind = _TrainedHead if head.requires_grad else _FrozenHead
     with torch.autocast(device, enabled=False):  # sums over the vocabulary stay in float32
-        scores, spread = kind.apply(rows, head, targets, temperature, chunk, (entropies, entropy_gradient))
+        scores, spread = kind.apply(rows, head, targets, temperature, chunk, (entropies, entropy_gradient), never)
     return scores.reshape(ids.shape), spread.reshape(ids.shape) if entropies else None
 
 
@@ -139,13 +143,20 @@ class _FrozenHead(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, head: Tensor, ids: Tensor, temperature: float, chunk: int, want: tuple[bool, bool]
+        ctx: Any,
+        hidden: Tensor,
+        head: Tensor,
+        ids: Tensor,
+        temperature: float,
+        chunk: int,
+        want: tuple[bool, bool],
+        never: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         keep, (entropies, steep) = ctx.needs_input_grad[0], want
         scores, spread = _results(hidden, entropies)
         rows = torch.empty_like(hidden if keep else hidden[:0])
         slopes = torch.empty_like(hidden if keep and steep else hidden[:0])
-        for part, logits, probs in _chunks(hidden, head, temperature, chunk):
+        for part, logits, probs in _chunks(hidden, head, temperature, chunk, never):
             total = _normalise(logits, probs)
             scores[part] = (logits.gather(1, ids[part, None]) - total)[:, 0]
             if keep:
@@ -168,7 +179,7 @@ class _FrozenHead(torch.autograd.Function):
         found = gradients[0][:, None].to(rows.dtype) * rows
         if len(slopes):
             found.addcmul_(gradients[1][:, None].to(rows.dtype), slopes)
-        return found, None, None, None, None, None
+        return found, None, None, None, None, None, None
 
 
 class _TrainedHead(torch.autograd.Function):
@@ -176,19 +187,26 @@ class _TrainedHead(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, head: Tensor, ids: Tensor, temperature: float, chunk: int, want: tuple[bool, bool]
+        ctx: Any,
+        hidden: Tensor,
+        head: Tensor,
+        ids: Tensor,
+        temperature: float,
+        chunk: int,
+        want: tuple[bool, bool],
+        never: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         entropies, ctx.steep = want
         scores, spread = _results(hidden, entropies)
         totals = torch.empty_like(scores)
-        for part, logits, probs in _chunks(hidden, head, temperature, chunk):
+        for part, logits, probs in _chunks(hidden, head, temperature, chunk, never):
             total = _normalise(logits, probs)
             totals[part] = total[:, 0]
             scores[part] = (logits.gather(1, ids[part, None]) - total)[:, 0]
             if entropies:
                 torch.sum(logits.sub_(total).mul_(probs), 1, out=spread[part]).neg_()
         ctx.save_for_backward(hidden, head, ids, totals, spread)
-        ctx.temperature, ctx.chunk = temperature, chunk
+        ctx.temperature, ctx.chunk, ctx.never = temperature, chunk, never
         if not ctx.steep:
             ctx.mark_non_differentiable(spread)
         return scores, spread
@@ -201,7 +219,7 @@ class _TrainedHead(torch.autograd.Function):
         found = torch.empty_like(hidden if to_hidden else hidden[:0])
         # In float32 whatever the head's dtype: many chunks are added up.
         summed = torch.zeros_like(head if to_head else head[:0], dtype=totals.dtype)
-        for part, logits, probs in _chunks(hidden, head, ctx.temperature, ctx.chunk):
+        for part, logits, probs in _chunks(hidden, head, ctx.temperature, ctx.chunk, ctx.never):
             weights = gradients[0][part, None]
             torch.exp(logits.sub_(totals[part, None]), out=probs)
             if ctx.steep:
@@ -214,10 +232,12 @@ class _TrainedHead(torch.autograd.Function):
                 torch.mm(slopes, head, out=found[part]).mul_(1 / ctx.temperature)
             if to_head:
                 _add_product(summed, slopes.T, hidden[part], 1 / ctx.temperature)
-        return found if to_hidden else None, summed.to(head.dtype) if to_head else None, None, None, None, None
+        return found if to_hidden else None, summed.to(head.dtype) if to_head else None, None, None, None, None, None
 
 
-def _chunks(hidden: Tensor, head: Tensor, temperature: float, chunk: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+def _chunks(
+    hidden: Tensor, head: Tensor, temperature: float, chunk: int, never: Tensor | None
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Yield each chunk's place, its logits over the temperature, and room of the same shape.
 
     Both tensors lie in the same memory for every chunk: fresh pages for each would cost more than the arithmetic.
@@ -231,6 +251,8 @@ def _chunks(hidden: Tensor, head: Tensor, temperature: float, chunk: int) -> Ite
             torch.addmm(logits, hidden[part], head.T, beta=0, alpha=1 / temperature, out=logits)
         else:
             logits.copy_(hidden[part] @ head.T).div_(temperature)
+        if never is not None:
+            logits.index_fill_(1, never, _NEVER)
         yield part, logits, probs
 
 

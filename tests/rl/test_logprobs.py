@@ -214,3 +214,36 @@ def test_errors_name_the_value():
         hidden_logprobs(hidden, head, ids, entropy_gradient=True)
     with pytest.raises(ValueError, match=r"`chunk_tokens` is 0"):
         hidden_logprobs(hidden, head, ids, chunk_tokens=0)
+
+
+@pytest.mark.parametrize("trained_head", [False, True])
+@pytest.mark.parametrize("chunk", [3, None])
+def test_tokens_that_are_never_sampled_are_as_good_as_absent(trained_head, chunk):
+    hidden, head, ids = draw()
+    never = torch.tensor([4, 12])
+    kept = [token for token in range(len(head)) if token not in never.tolist()]
+    ids = torch.tensor(kept)[ids % len(kept)]  # what was sampled is never among them
+    small_ids = torch.tensor([[kept.index(token) for token in row] for row in ids.tolist()])
+    found, expected = [], []
+    for results, rows, targets, options in (
+        (found, head, ids, {"never": never}),
+        (expected, head[kept], small_ids, {}),
+    ):
+        states = hidden.clone().requires_grad_()
+        rows = rows.clone().requires_grad_(trained_head)
+        scores, spread = hidden_logprobs(
+            states, rows, targets, temperature=0.7, chunk_tokens=chunk, entropies=True, entropy_gradient=True, **options
+        )
+        (scores.sum() + 0.3 * (spread**2).sum()).backward()
+        results += [scores.detach(), spread.detach(), states.grad, rows.grad]
+    if trained_head:
+        assert found[3][never].abs().max() == 0
+        found[3] = found[3][kept]
+    for ours, theirs in zip(found[: 3 + trained_head], expected[: 3 + trained_head], strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-8)
+
+
+def test_a_token_that_cannot_have_been_sampled_has_no_probability():
+    hidden, head, ids = draw()
+    scores, _ = hidden_logprobs(hidden, head, torch.full_like(ids, 4), never=torch.tensor([4]))
+    assert (scores < -1e20).all()
