@@ -5,6 +5,7 @@ Another version may lack a seam; then :func:`load` says which one is missing. Th
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import random
@@ -101,6 +102,19 @@ def globals_kept() -> Iterator[None]:
             os.environ.pop("LD_PRELOAD", None)
         else:
             os.environ["LD_PRELOAD"] = preload
+
+
+@contextmanager
+def generator_kept() -> Iterator[None]:
+    """Put torch's global generators back: the one thing that a step changes of what :func:`globals_kept` keeps."""
+    state = torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
 
 
 @contextmanager
@@ -243,10 +257,51 @@ def shut_down(llm: Any) -> None:
     GROUPS.leave()
 
 
-def recover(llm: Any) -> None:
-    """Drop every request and cache after a failed step; otherwise the next call would wait for ever."""
+def sampling_params(*, temperature: float, max_tokens: int, stop_token_ids: list[int]) -> Any:
+    """Make vLLM's sampling parameters for replies with log-probs of the sampled tokens alone."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=temperature,
+        max_tokens=max_tokens,
+        seed=0,
+        stop_token_ids=stop_token_ids,
+        logprobs=0,
+        flat_logprobs=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        skip_clone=True,
+    )
+
+
+def with_seed(params: Any, seed: int) -> Any:
+    """Copy sampling parameters for one request: building them anew checks every field again."""
+    params = copy.copy(params)
+    params.seed = seed
+    return params
+
+
+def add_request(llm: Any, ticket: int, prompt_ids: Sequence[int], params: Any, lora: Any) -> None:
+    """Put a request into the running batch of an engine."""
+    from vllm.inputs import tokens_input
+
+    try:
+        llm.llm_engine.add_request(str(ticket), tokens_input(list(prompt_ids)), params, lora_request=lora)
+    except BaseException:
+        llm.llm_engine.abort_request([str(ticket)])  # half of vLLM may know it, and would wait for it for ever
+        raise
+
+
+def abort(llm: Any) -> None:
+    """Drop every request; the caches stay."""
     engine = llm.llm_engine
     engine.abort_request(list(engine.output_processor.request_states), internal=True)
+
+
+def recover(llm: Any) -> None:
+    """Drop every request and cache after a failed step; otherwise the next call would wait for ever."""
+    abort(llm)
     reset_caches(llm)
 
 

@@ -1,6 +1,7 @@
 """The engine contract: token ids in, sampled ids with their log-probs out, and new weights under a version.
 
-One engine serves one base model and the adapters on it. ``EngineGroup`` routes a mixed batch to several engines.
+Requests may be submitted at any time, also while others are drawn; ``step`` goes on with all of them. One engine serves
+one base model and the adapters on it. ``EngineGroup`` routes requests to several engines.
 Nothing here imports torch at run time, transformers or vllm.
 """
 
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -73,14 +74,46 @@ class Generation:
     finish_reason: Literal["stop", "length"]
 
 
-class Engine(Protocol):
-    """What the collaboration loop and the weight sync need of an engine."""
+class Sampler(Protocol):
+    """What draws replies: the half of an engine that the collaboration loop needs."""
 
-    def generate(self, requests: Sequence[Request]) -> list[Generation]:
-        """Draw one reply for each request, in the order given.
+    def submit(self, request: Request) -> int:
+        """Queue one reply and return its ticket, unique within the sampler.
 
         Raises:
-            EngineError: if a policy is unknown or a prompt does not fit the context.
+            EngineError: if the policy is unknown, the prompt does not fit the context, or a sampling value is out of
+                range; what was queued before stays.
+        """
+
+    def step(self, wait: float = 0.0) -> list[tuple[int, Generation]]:
+        """Go on with what is queued and return the replies that finished, with their tickets.
+
+        With nothing queued it returns ``[]`` at once.
+
+        Args:
+            wait: a sampler that computes elsewhere waits at most so many seconds for a reply; one that computes in this
+                process computes one step, however long that takes.
+
+        Raises:
+            EngineError: if the sampler fails; what was queued is lost then, and the sampler can be used again.
+        """
+
+    @property
+    def num_unfinished(self) -> int:
+        """How many replies are queued or under way."""
+
+    def abort(self) -> None:
+        """Drop everything that is queued or under way; those tickets are never heard of again."""
+
+
+class Engine(Sampler, Protocol):
+    """A sampler whose weights can be replaced."""
+
+    def generate(self, requests: Sequence[Request]) -> list[Generation]:
+        """Draw one reply for each request, in the order given; :func:`draw_all` does it.
+
+        Raises:
+            EngineError: if a request is refused or the engine fails; nothing of the call stays queued.
         """
 
     def load_adapter(self, policy: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any], version: int) -> None:
@@ -96,6 +129,70 @@ class Engine(Protocol):
         """Free the model and its caches."""
 
 
+def draw_all(sampler: Sampler, requests: Sequence[Request]) -> list[Generation]:
+    """Submit requests and step until all of them are drawn.
+
+    Args:
+        sampler: with nothing queued.
+        requests: any number of them; one policy's are submitted as neighbours, which adapters are faster on.
+
+    Returns:
+        One reply for each request, in the order given.
+
+    Raises:
+        EngineError: if something is queued already, a request is refused, or the sampler fails.
+    """
+    if sampler.num_unfinished:
+        raise EngineError(
+            f"{sampler.num_unfinished} replies are under way in this engine; finish them with `step` or drop them with "
+            "`abort` before a batch is drawn."
+        )
+    replies: dict[int, Generation] = {}
+    try:
+        order = sorted(range(len(requests)), key=lambda place: requests[place].policy)
+        places = {sampler.submit(requests[place]): place for place in order}
+        while len(replies) < len(requests):
+            for ticket, reply in sampler.step(wait=1.0):
+                replies[places[ticket]] = reply
+    except BaseException:
+        sampler.abort()
+        raise
+    return [replies[place] for place in range(len(requests))]
+
+
+class BatchSampler:
+    """A sampler made of a function that draws whole batches: everything queued is drawn in one step.
+
+    Args:
+        generate: draws one reply for each request, in the order given.
+    """
+
+    def __init__(self, generate: Callable[[Sequence[Request]], list[Generation]]) -> None:
+        self._generate = generate
+        self._queued: dict[int, Request] = {}
+        self._num_tickets = 0
+
+    def submit(self, request: Request) -> int:
+        """Queue one reply and return its ticket."""
+        self._num_tickets += 1
+        self._queued[self._num_tickets] = request
+        return self._num_tickets
+
+    def step(self, wait: float = 0.0) -> list[tuple[int, Generation]]:
+        """Draw all that is queued."""
+        queued, self._queued = self._queued, {}
+        return list(zip(queued, self._generate(list(queued.values())), strict=True)) if queued else []
+
+    @property
+    def num_unfinished(self) -> int:
+        """How many replies are queued."""
+        return len(self._queued)
+
+    def abort(self) -> None:
+        """Drop everything that is queued."""
+        self._queued.clear()
+
+
 class EngineGroup:
     """Several engines behind the one contract: every policy goes to the engine that holds its base.
 
@@ -107,24 +204,58 @@ class EngineGroup:
         self.engines = dict(engines)
         self.busy_seconds = 0.0
         """Time spent drawing replies so far."""
+        self._parts = list({id(engine): engine for engine in self.engines.values()}.values())
+        self._tickets: list[dict[int, int]] = [{} for _ in self._parts]
+        self._part_of = {
+            policy: next(place for place, part in enumerate(self._parts) if part is engine)
+            for policy, engine in self.engines.items()
+        }
+        self._num_tickets = 0
 
-    def generate(self, requests: Sequence[Request]) -> list[Generation]:
-        """Draw one reply for each request; requests of one engine are drawn in one batch."""
+    def submit(self, request: Request) -> int:
+        """Queue one reply with the engine of its policy."""
+        if request.policy not in self._part_of:
+            self.engine_of(request.policy)
+        part = self._part_of[request.policy]
+        self._num_tickets += 1
+        self._tickets[part][self._parts[part].submit(request)] = self._num_tickets
+        return self._num_tickets
+
+    def step(self, wait: float = 0.0) -> list[tuple[int, Generation]]:
+        """Let every engine that has work make one step, so that none waits for another to be done.
+
+        Args:
+            wait: shared by those engines.
+        """
         started = time.perf_counter()
+        working = [place for place, part in enumerate(self._parts) if part.num_unfinished]
+        finished: list[tuple[int, Generation]] = []
         try:
-            return self._generate(requests)
+            for place in working:
+                tickets = self._tickets[place]
+                drawn = self._parts[place].step(wait / len(working))
+                finished += [(tickets.pop(ticket), reply) for ticket, reply in drawn]
+        except BaseException:
+            self.abort()
+            raise
         finally:
             self.busy_seconds += time.perf_counter() - started
+        return finished
 
-    def _generate(self, requests: Sequence[Request]) -> list[Generation]:
-        rows: dict[int, list[int]] = {}
-        for index, request in enumerate(requests):
-            rows.setdefault(id(self.engine_of(request.policy)), []).append(index)
-        replies: dict[int, Generation] = {}
-        for indices in rows.values():
-            engine = self.engine_of(requests[indices[0]].policy)
-            replies.update(zip(indices, engine.generate([requests[i] for i in indices]), strict=True))
-        return [replies[i] for i in range(len(requests))]
+    @property
+    def num_unfinished(self) -> int:
+        """How many replies are queued or under way in all engines."""
+        return sum(part.num_unfinished for part in self._parts)
+
+    def abort(self) -> None:
+        """Drop everything that is queued or under way in any engine."""
+        for part, tickets in zip(self._parts, self._tickets, strict=True):
+            part.abort()
+            tickets.clear()
+
+    def generate(self, requests: Sequence[Request]) -> list[Generation]:
+        """Draw one reply for each request, in the order given."""
+        return draw_all(self, requests)
 
     def engine_of(self, policy: str) -> Engine:
         """Return the engine that serves ``policy``."""
@@ -142,5 +273,5 @@ class EngineGroup:
 
     def close(self) -> None:
         """Close every engine once."""
-        for engine in {id(engine): engine for engine in self.engines.values()}.values():
-            engine.close()
+        for part in self._parts:
+            part.close()

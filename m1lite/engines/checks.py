@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from m1lite.engines.base import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     import torch
     from torch import Tensor
@@ -21,13 +21,13 @@ LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.01, 2.0
 """vLLM clamps below the former without an error, which biases the importance ratio, and refuses above the latter."""
 
 
-def check_requests(
-    requests: Sequence[Request], *, policies: Collection[str], max_model_len: int | None, vocab_size: int | None
+def check_request(
+    request: Request, *, policies: Collection[str], max_model_len: int | None, vocab_size: int | None
 ) -> None:
-    """Check all requests of one call.
+    """Check a request before it is queued.
 
     Args:
-        requests: what is to be drawn.
+        request: what is to be drawn.
         policies: names that the engine serves.
         max_model_len: tokens of context, the reply included; ``None`` checks no length.
         vocab_size: ids must lie below it; ``None`` checks no ids.
@@ -35,11 +35,10 @@ def check_requests(
     Raises:
         EngineError: naming the policy, the value, what is allowed and the remedy.
     """
-    for request in requests:
-        if request.policy not in policies:
-            raise EngineError(f"No policy {request.policy!r} in this engine; there are {sorted(policies)}.")
-        _check_sampling(request)
-        _check_prompt(request, max_model_len, vocab_size)
+    if request.policy not in policies:
+        raise EngineError(f"No policy {request.policy!r} in this engine; there are {sorted(policies)}.")
+    _check_sampling(request)
+    _check_prompt(request, max_model_len, vocab_size)
 
 
 def _check_sampling(request: Request) -> None:

@@ -14,8 +14,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from transformers import AutoModelForCausalLM
 
-from m1lite.engines.base import EngineError, Generation
-from m1lite.engines.checks import check_policy, check_requests, check_state_dict, nonnegative_seed
+from m1lite.engines.base import EngineError, Generation, draw_all
+from m1lite.engines.checks import check_policy, check_request, check_state_dict, nonnegative_seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -75,32 +75,65 @@ class HfEngine:
         self._slots: dict[str, dict[str, Tensor]] = {}
         self._configs: dict[str, dict[str, Any]] = {}
         self._num_injected = 0
+        self._queued: dict[int, Request] = {}  # by ticket, in the order submitted
+        self._num_tickets = 0
 
-    def generate(self, requests: Sequence[Request]) -> list[Generation]:
-        """Draw one reply for each request, in the order given; each has a generator of its own seed.
+    def submit(self, request: Request) -> int:
+        """Queue one reply; it has a generator of its own seed.
 
         Raises:
-            EngineError: if a policy is unknown, a prompt does not fit, or a sampling value is out of range.
+            EngineError: if the policy is unknown, the prompt does not fit, or a sampling value is out of range.
         """
-        check_requests(
-            requests, policies=self._versions, max_model_len=self.max_model_len, vocab_size=self._config.vocab_size
+        check_request(
+            request, policies=self._versions, max_model_len=self.max_model_len, vocab_size=self._config.vocab_size
         )
-        replies: dict[int, Generation] = {}
-        for policy, version in self._versions.items():
-            own = [index for index, request in enumerate(requests) if request.policy == policy]
-            if not own:
-                continue
-            with self._weights_of(policy):
-                for batch in batches(own, requests, self.max_batch_tokens):
-                    drawn = draw(
-                        self._model,
-                        [requests[index] for index in batch],
-                        eos_token_ids=self.eos_token_ids,
-                        max_model_len=self.max_model_len,
-                        version=version,
-                    )
-                    replies.update(zip(batch, drawn, strict=True))
-        return [replies[index] for index in range(len(requests))]
+        self._num_tickets += 1
+        self._queued[self._num_tickets] = request
+        return self._num_tickets
+
+    def step(self, wait: float = 0.0) -> list[tuple[int, Generation]]:
+        """Draw everything that is queued for the policy of the oldest request, in batches of like length.
+
+        Raises:
+            EngineError: if the model fails, for example for want of memory.
+        """
+        if not self._queued:
+            return []
+        try:
+            return self._draw_oldest()
+        except Exception as error:
+            self.abort()
+            raise EngineError(f"The transformers engine failed: {error!r}") from error
+
+    def _draw_oldest(self) -> list[tuple[int, Generation]]:
+        policy = next(iter(self._queued.values())).policy
+        tickets = [ticket for ticket, request in self._queued.items() if request.policy == policy]
+        requests = [self._queued.pop(ticket) for ticket in tickets]
+        finished: list[tuple[int, Generation]] = []
+        with self._weights_of(policy):
+            for batch in batches(range(len(requests)), requests, self.max_batch_tokens):
+                drawn = draw(
+                    self._model,
+                    [requests[row] for row in batch],
+                    eos_token_ids=self.eos_token_ids,
+                    max_model_len=self.max_model_len,
+                    version=self._versions[policy],
+                )
+                finished += zip([tickets[row] for row in batch], drawn, strict=True)
+        return finished
+
+    @property
+    def num_unfinished(self) -> int:
+        """How many replies are queued."""
+        return len(self._queued)
+
+    def abort(self) -> None:
+        """Drop everything that is queued."""
+        self._queued.clear()
+
+    def generate(self, requests: Sequence[Request]) -> list[Generation]:
+        """Draw one reply for each request, in the order given."""
+        return draw_all(self, requests)
 
     def _weights_of(self, policy: str) -> AbstractContextManager[None]:
         """Make the model compute with the policy's adapter, or without any."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from m1lite.engines.base import EngineError, Generation
-from m1lite.engines.checks import check_policy, check_requests
+from m1lite.engines.base import BatchSampler, EngineError, Generation, draw_all
+from m1lite.engines.checks import check_policy, check_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,15 +46,37 @@ class ScriptedEngine:
         self.logprob = logprob
         self._versions = dict.fromkeys(policies, 0)
         self._adapted: set[str] = set()
+        self._queue = BatchSampler(lambda requests: [self._generation(request) for request in requests])
 
-    def generate(self, requests: Sequence[Request]) -> list[Generation]:
-        """Ask the function once for each request, in the order given.
+    def submit(self, request: Request) -> int:
+        """Queue one reply.
 
         Raises:
-            EngineError: if a policy is unknown, a prompt does not fit, or the function returns an empty reply.
+            EngineError: if the policy is unknown or the prompt does not fit.
         """
-        check_requests(requests, policies=self._versions, max_model_len=self.max_model_len, vocab_size=None)
-        return [self._generation(request) for request in requests]
+        check_request(request, policies=self._versions, max_model_len=self.max_model_len, vocab_size=None)
+        return self._queue.submit(request)
+
+    def step(self, wait: float = 0.0) -> list[tuple[int, Generation]]:
+        """Ask the function once for each queued request, in the order submitted.
+
+        Raises:
+            EngineError: if the function returns an empty reply.
+        """
+        return self._queue.step()
+
+    @property
+    def num_unfinished(self) -> int:
+        """How many replies are queued."""
+        return self._queue.num_unfinished
+
+    def abort(self) -> None:
+        """Drop everything that is queued."""
+        self._queue.abort()
+
+    def generate(self, requests: Sequence[Request]) -> list[Generation]:
+        """Ask the function once for each request."""
+        return draw_all(self, requests)
 
     def _generation(self, request: Request) -> Generation:
         ids = list(self.reply(request))

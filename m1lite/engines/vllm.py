@@ -15,8 +15,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from m1lite.engines import _vllm_compat as compat
-from m1lite.engines.base import EngineError, Generation
-from m1lite.engines.checks import check_policy, check_requests, check_state_dict, nonnegative_seed
+from m1lite.engines.base import EngineError, Generation, draw_all
+from m1lite.engines.checks import check_policy, check_request, check_state_dict, nonnegative_seed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from m1lite.engines.base import Request
+    from m1lite.engines.base import Request, Sampling
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks that vLLM can set aside memory for."""
@@ -82,6 +82,10 @@ class VllmEngine:
         self._versions = dict.fromkeys(policies, 0)
         self._adapters: dict[str, Any] = {}  # policy to vLLM's LoRARequest
         self._num_published = 0
+        self._vocab_size = self._config.get_text_config().vocab_size
+        self._under_way: dict[int, str] = {}  # ticket to policy
+        self._num_tickets = 0
+        self._known_params: dict[Sampling, Any] = {}  # vLLM's form, without a seed
 
     def _arguments(self, model: str, dtype: str, kv_cache_bytes: int, options: dict[str, Any]) -> dict[str, Any]:
         """Collect what ``vllm.LLM`` is built with."""
@@ -116,6 +120,84 @@ class VllmEngine:
             )
         return arguments
 
+    def submit(self, request: Request) -> int:
+        """Put one reply into the running batch.
+
+        Raises:
+            EngineError: if the policy is unknown, the prompt does not fit, a sampling value is out of range, or vLLM
+                refuses the request; the replies under way go on.
+        """
+        check_request(request, policies=self._versions, max_model_len=self.max_model_len, vocab_size=self._vocab_size)
+        with self._lock:
+            self._num_tickets += 1
+            ticket = self._num_tickets
+            try:
+                compat.add_request(
+                    self._llm, ticket, request.prompt_ids, self._params(request), self._adapters.get(request.policy)
+                )
+            except Exception as error:
+                raise EngineError(
+                    f"vLLM refused a prompt of policy {request.policy!r} with {len(request.prompt_ids)} tokens: {error}"
+                ) from error
+            self._under_way[ticket] = request.policy
+        return ticket
+
+    def _params(self, request: Request) -> Any:
+        """Make vLLM's sampling parameters: a copy of those of the same sampling, with the request's seed."""
+        known = self._known_params.get(request.sampling)
+        if known is None:
+            known = compat.sampling_params(
+                temperature=request.sampling.temperature,
+                max_tokens=request.sampling.max_new_tokens,
+                stop_token_ids=sorted(self.eos_token_ids),
+            )
+            self._known_params[request.sampling] = known
+        return compat.with_seed(known, nonnegative_seed(request.seed))
+
+    def step(self, wait: float = 0.0) -> list[tuple[int, Generation]]:
+        """Compute one step of the running batch.
+
+        Raises:
+            EngineError: if vLLM fails; the engine can be used afterwards, without what was under way.
+        """
+        with self._lock:
+            if not self._under_way:
+                return []
+            try:
+                with compat.generator_kept():
+                    outputs = self._llm.llm_engine.step()
+            except BaseException as error:
+                count = len(self._under_way)
+                self._under_way.clear()
+                with compat.globals_kept():
+                    compat.recover(self._llm)
+                if not isinstance(error, Exception):
+                    raise
+                raise EngineError(f"vLLM failed in a step of {count} replies: {error!r}") from error
+            return [self._finished(output) for output in outputs if output.finished]
+
+    def _finished(self, output: Any) -> tuple[int, Generation]:
+        ticket, reply = int(output.request_id), output.outputs[0]
+        ids = list(reply.token_ids)
+        return ticket, Generation(
+            token_ids=ids,
+            logprobs=list(reply.logprobs.logprobs),
+            policy_version=self._versions[self._under_way.pop(ticket)],
+            finish_reason="stop" if ids[-1] in self.eos_token_ids else "length",
+        )
+
+    @property
+    def num_unfinished(self) -> int:
+        """How many replies are under way."""
+        return len(self._under_way)
+
+    def abort(self) -> None:
+        """Drop everything that is under way."""
+        with self._lock:
+            if self._under_way:
+                self._under_way.clear()
+                compat.abort(self._llm)
+
     def generate(self, requests: Sequence[Request]) -> list[Generation]:
         """Draw one reply for each request, in the order given.
 
@@ -123,67 +205,19 @@ class VllmEngine:
             EngineError: if a policy is unknown, a prompt does not fit, a sampling value is out of range, or vLLM fails;
                 the engine can be used afterwards.
         """
-        vocab_size = self._config.get_text_config().vocab_size
-        check_requests(requests, policies=self._versions, max_model_len=self.max_model_len, vocab_size=vocab_size)
-        with self._lock, compat.globals_kept():
-            try:
-                outputs = self._draw(requests)
-            except BaseException as error:
-                compat.recover(self._llm)
-                if not isinstance(error, Exception):
-                    raise
-                raise EngineError(f"vLLM failed on a batch of {len(requests)} requests: {error!r}") from error
-            return [self._generation(request, output) for request, output in zip(requests, outputs, strict=True)]
-
-    def _draw(self, requests: Sequence[Request]) -> list[Any]:
-        """Run all requests to their ends and return vLLM's outputs in the same order."""
-        from vllm import SamplingParams
-        from vllm.inputs import tokens_input
-        from vllm.sampling_params import RequestOutputKind
-
-        engine = self._llm.llm_engine
-        stop = list(self.eos_token_ids)
-        # Neighbours with one adapter are multiplied as one block.
-        for row in sorted(range(len(requests)), key=lambda row: self._policies[requests[row].policy]):
-            request = requests[row]
-            params = SamplingParams(
-                temperature=request.sampling.temperature,
-                max_tokens=request.sampling.max_new_tokens,
-                seed=nonnegative_seed(request.seed),
-                stop_token_ids=stop,
-                logprobs=0,
-                flat_logprobs=True,
-                detokenize=False,
-                output_kind=RequestOutputKind.FINAL_ONLY,
-                skip_clone=True,
-            )
-            prompt = tokens_input(list(request.prompt_ids))
-            engine.add_request(str(row), prompt, params, lora_request=self._adapters.get(request.policy))
-        outputs: list[Any] = [None] * len(requests)
-        while engine.has_unfinished_requests():
-            for output in engine.step():
-                outputs[int(output.request_id)] = output.outputs[0]
-        return outputs
-
-    def _generation(self, request: Request, output: Any) -> Generation:
-        ids = list(output.token_ids)
-        return Generation(
-            token_ids=ids,
-            logprobs=list(output.logprobs.logprobs),
-            policy_version=self._versions[request.policy],
-            finish_reason="stop" if ids[-1] in self.eos_token_ids else "length",
-        )
+        return draw_all(self, requests)
 
     def load_adapter(self, policy: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any], version: int) -> None:
         """Serve ``policy`` with a copy of these LoRA tensors from now on.
 
         Raises:
-            EngineError: if the policy is unknown, there is no slot left, or vLLM cannot serve the adapter; the policy
-                then stays as it was.
+            EngineError: if the policy is unknown, replies are under way, there is no slot left, or vLLM cannot serve
+                the adapter; the policy then stays as it was.
         """
         from vllm.lora.request import LoRARequest
 
         check_policy(policy, self._versions)
+        self._demand_idle()
         old = self._adapters.get(policy)
         if old is None and len(self._adapters) >= self.max_adapters:
             raise EngineError(
@@ -218,13 +252,21 @@ class VllmEngine:
         """Replace the base weights under all policies; adapters stay, on the new base.
 
         Raises:
-            EngineError: if the weights are not the whole ``state_dict()``.
+            EngineError: if replies are under way, or the weights are not the whole ``state_dict()``.
         """
+        self._demand_idle()
         new = {name: tensor.detach() for name, tensor in weights}
         check_state_dict(new, self._shapes)
         with self._lock, compat.globals_kept():
             compat.reload_base(self._llm, new.items())
             self._versions.update(dict.fromkeys(self._versions.keys() - self._adapters.keys(), version))
+
+    def _demand_idle(self) -> None:
+        if self._under_way:
+            raise EngineError(
+                f"{len(self._under_way)} replies are under way, whose first tokens had the old weights; load weights "
+                "between rollouts, or `abort` first."
+            )
 
     @cached_property
     def _shapes(self) -> dict[str, torch.Size]:
@@ -243,6 +285,7 @@ class VllmEngine:
         for request in self._adapters.values():
             del compat.ADAPTERS[request.lora_path]
         self._versions.clear()
+        self._under_way.clear()
         llm, self._llm = self._llm, None
         with compat.globals_kept():
             compat.shut_down(llm)

@@ -31,6 +31,36 @@ def test_seeds_decide_and_not_the_batch(engine, make_requests):
     assert [reply.token_ids for reply in reseeded] != [reply.token_ids for reply in together]
 
 
+def test_requests_that_come_later_join_those_under_way(engine, make_requests):
+    """Submitted a few at a time between steps, all get the replies that one batch of them gets."""
+    requests = make_requests(24)
+    together = engine.generate(requests)
+    waiting, tickets, drawn = list(enumerate(requests)), {}, {}
+    while waiting or engine.num_unfinished:
+        for place, request in waiting[:5]:
+            tickets[place] = engine.submit(request)
+        del waiting[:5]
+        drawn.update(engine.step())
+        assert engine.num_unfinished == len(tickets) - len(drawn)
+    assert [drawn[tickets[place]].token_ids for place in range(24)] == [reply.token_ids for reply in together]
+    assert engine.step() == []
+
+
+def test_dropped_requests_leave_no_trace(engine, make_requests):
+    requests = make_requests(12)
+    before = engine.generate(requests)
+    lost = {engine.submit(request) for request in requests}
+    engine.abort()
+    assert engine.num_unfinished == 0
+    ticket = engine.submit(requests[3])
+    assert ticket not in lost
+    drawn = {}
+    while engine.num_unfinished:
+        drawn.update(engine.step())
+    assert drawn == {ticket: before[3]}
+    assert engine.generate(requests) == before
+
+
 @pytest.mark.parametrize("seed", [-1, -(2**70), 2**64 + 3])
 def test_any_whole_number_is_a_seed(engine, seed, make_requests):
     requests = [replace(request, seed=seed) for request in make_requests(4)]

@@ -3,7 +3,9 @@
 The tests that go around a remedy put the engine right again through the fixture that resets it.
 """
 
+import contextlib
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -149,9 +151,11 @@ def test_trap_chunked_prompts_with_seeds(base_directory, make_requests):
         compat.shut_down(llm)
 
 
-def test_trap_global_generator(vllm_engine, make_requests):
+def test_trap_global_generator(vllm_engine, make_requests, monkeypatch):
     before = torch.get_rng_state()
-    vllm_engine._draw(make_requests(4))
+    with monkeypatch.context() as patch:
+        patch.setattr(compat, "generator_kept", contextlib.nullcontext)
+        vllm_engine.generate(make_requests(4))
     assert not torch.equal(torch.get_rng_state(), before)  # without the remedy, even though every request has a seed
     before = torch.get_rng_state()
     vllm_engine.generate(make_requests(4))
@@ -170,7 +174,7 @@ def test_log_prob_ranks_are_not_compiled(vllm_engine, make_requests):
 @pytest.mark.parametrize(
     ("fault", "raised", "message"),
     [
-        (RuntimeError("disk on fire"), EngineError, r"vLLM failed on a batch of 40 requests: .*disk on fire"),
+        (RuntimeError("disk on fire"), EngineError, r"vLLM failed in a step of \d+ replies: .*disk on fire"),
         (KeyboardInterrupt("by hand"), KeyboardInterrupt, "by hand"),
     ],
 )
@@ -195,14 +199,45 @@ def test_a_failed_step_leaves_an_engine_that_works(vllm_engine, make_requests, m
 
 
 def test_a_refused_prompt_is_never_submitted(vllm_engine, make_requests, monkeypatch):
-    from dataclasses import replace
-
     added = []
     monkeypatch.setattr(vllm_engine._llm.llm_engine, "add_request", lambda *args, **kwargs: added.append(args))
-    requests = [*make_requests(3), replace(make_requests(1)[0], prompt_ids=[7] * 300)]
     with pytest.raises(EngineError, match="has 300 tokens and leaves no room for a reply in a context of 256"):
-        vllm_engine.generate(requests)
+        vllm_engine.submit(replace(make_requests(1)[0], prompt_ids=[7] * 300))
     assert added == []
+    assert vllm_engine.num_unfinished == 0
+
+
+def test_what_vllm_refuses_at_submission_names_policy_and_prompt_and_the_others_go_on(
+    vllm_engine, make_requests, monkeypatch
+):
+    first, second, third = make_requests(3)
+    before = vllm_engine.generate([first, third])
+    inner = vllm_engine._llm.llm_engine
+    tickets = [vllm_engine.submit(first)]
+    vllm_engine.step()
+    with monkeypatch.context() as patch:  # half of vLLM has taken the request when the other half fails
+        patch.setattr(inner.engine_core, "add_request", lambda request: 1 / 0)
+        with pytest.raises(EngineError, match="refused a prompt of policy 'bea' with 60 tokens: division by zero"):
+            vllm_engine.submit(second)
+    tickets.append(vllm_engine.submit(third))
+    drawn = {}
+    while vllm_engine.num_unfinished:
+        drawn.update(vllm_engine.step())
+    assert [drawn[ticket] for ticket in tickets] == before
+    assert not inner.has_unfinished_requests()
+
+
+def test_weights_do_not_change_under_a_reply(vllm_engine, trainer, make_requests):
+    vllm_engine.submit(make_requests(1)[0])
+    vllm_engine.step()
+    for load in (
+        lambda: trainer.publish(vllm_engine, "ada", 9),
+        lambda: vllm_engine.load_base(trainer.base.state_dict().items(), 9),
+    ):
+        with pytest.raises(EngineError, match="1 replies are under way, whose first tokens had the old weights"):
+            load()
+    vllm_engine.abort()
+    assert vllm_engine.versions()["ada"] == 1
 
 
 def test_adapters_beyond_the_slots_and_ranks_are_refused(vllm_engine, trainer):
