@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from m1lite.records import TokenBatch
+from m1lite.records import PlacedMedia, TokenBatch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -75,19 +75,27 @@ class Chat:
         """The id with which a reply ends."""
         return self._closing[0]
 
-    def open(self, system: str, user: str) -> list[int]:
-        """Return the first prompt's ids, up to where the first reply begins."""
-        return [*self._head, *self.encode(system), *self._between, *self.encode(user), *self._tail]
+    def open(self, system: str, user: str | Sequence[int]) -> list[int]:
+        """Return the first prompt's ids, up to where the first reply begins; a message may be ids already."""
+        return [*self.before_first(system), *self._content(user), *self._tail]
 
-    def extend(self, user: str, *, closed: bool) -> list[int]:
+    def extend(self, user: str | Sequence[int], *, closed: bool) -> list[int]:
         """Return the ids to append after a reply, up to where the next reply begins.
 
         Args:
-            user: the next user message.
+            user: the next user message, or its ids.
             closed: whether the reply ended with the end-of-turn id; a reply that was cut gets it here, as a token that
                 nobody sampled.
         """
-        return [*self._closing[closed:], *self.encode(user), *self._next_tail]
+        return [*self.before_next(closed=closed), *self._content(user), *self._next_tail]
+
+    def before_first(self, system: str) -> list[int]:
+        """Return the ids in front of the first user message."""
+        return [*self._head, *self.encode(system), *self._between]
+
+    def before_next(self, *, closed: bool) -> list[int]:
+        """Return the ids between a reply and the next user message, with ``closed`` as in :meth:`extend`."""
+        return self._closing[closed:]
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text without any markup; do not change the list."""
@@ -102,6 +110,9 @@ class Chat:
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of a reply, without special tokens."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def _content(self, message: str | Sequence[int]) -> Sequence[int]:
+        return self.encode(message) if isinstance(message, str) else message
 
     def _markup(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -133,14 +144,16 @@ def pack(
     *,
     pad_id: int,
     temperature: float,
+    names: Sequence[str] = (),
 ) -> TokenBatch:
-    """Lay trajectories of one agent out as padded rows.
+    """Lay trajectories of one agent out as padded rows, with the places of what they were shown.
 
     Args:
         trajectories: B trajectories of one agent, sampled under one version of its weights.
         advantages: one per trajectory, either a number for all of its turns or one number for each turn.
         pad_id: fills the rows on the right.
         temperature: that the replies were sampled with.
+        names: of the trajectories, for messages about their rows; may be empty.
 
     Returns:
         B rows of the longest trajectory's length; the loss mask is true exactly on sampled tokens.
@@ -159,6 +172,7 @@ def pack(
     rows = [_row(trajectory, advantage) for trajectory, advantage in zip(trajectories, advantages, strict=True)]
     width = max(len(ids) for ids, _, _, _ in rows)
     lengths = torch.tensor([len(ids) for ids, _, _, _ in rows])
+    media = tuple(_placed(trajectory) for trajectory in trajectories)
     return TokenBatch(
         agent=agent,
         input_ids=torch.tensor([ids + [pad_id] * (width - len(ids)) for ids, _, _, _ in rows], dtype=torch.long),
@@ -168,7 +182,20 @@ def pack(
         advantages=torch.tensor([row + [0.0] * (width - len(row)) for _, _, _, row in rows], dtype=torch.float32),
         temperature=temperature,
         policy_version=version,
+        media=media if any(media) else (),
+        names=tuple(names),
     )
+
+
+def _placed(trajectory: Trajectory) -> tuple[PlacedMedia, ...]:
+    """Place what the turns showed in the trajectory's one sequence."""
+    placed: list[PlacedMedia] = []
+    start = 0
+    for turn in trajectory.turns:
+        pairs = zip(turn.media, turn.media_offsets, strict=True)
+        placed += [PlacedMedia(media=media, offset=start + offset) for media, offset in pairs]
+        start += len(turn.prompt_ids) + len(turn.reply_ids)
+    return tuple(placed)
 
 
 def _row(

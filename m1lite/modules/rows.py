@@ -63,4 +63,9 @@ def take_rows(batch: TokenBatch, rows: Sequence[int], *, width: int) -> TokenBat
         loss_mask=batch.loss_mask[index, :width],
         sampled_logprobs=batch.sampled_logprobs[index, :width],
         advantages=batch.advantages[index, :width],
+        # What begins behind the cut is not needed there; a block that the cut goes through is not needed either.
+        media=tuple(tuple(one for one in batch.media[row] if one.offset < width) for row in rows)
+        if batch.media
+        else (),
+        names=tuple(batch.names[row] for row in rows) if batch.names else (),
     )
