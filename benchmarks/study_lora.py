@@ -4,7 +4,8 @@
 
 Every variant starts on the cold-started bases of the run, learns for the same wall seconds from the same questions with
 the same seeds, in this one process, and then plays the run's validation split. LoRA agents are what ``m1lite.train``
-trains; whole copies stand in ``full_copies.py``. Nothing is tuned here: learning rates are given (``--lr``).
+trains, full copies what it trains where every agent has ``full: true``; rewards, credit, comparison and update are the
+run's own. Nothing is tuned here: learning rates are given (``--lr``).
 """
 
 from __future__ import annotations
@@ -25,13 +26,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import lightning.pytorch as pl
-from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from typing_extensions import override
 
-from benchmarks.full_copies import FullCopies, WholeWeights
-from m1lite.build import build_data, build_party
-from m1lite.callbacks.rollout import RolloutCallback
+from m1lite.assembly import PolicyWeights
+from m1lite.build import build_data, build_learning, build_party
 from m1lite.callbacks.sync import SyncCallback
 from m1lite.collaboration.loop import run
 from m1lite.configuration import ConfigError, run_config
@@ -41,7 +40,7 @@ from m1lite.metrics.bootstrap import Estimate, bootstrap_difference, bootstrap_m
 from m1lite.modules.bases import load_base
 from m1lite.modules.team import Team
 from m1lite.rewards.scoring import score_answers
-from m1lite.stages import Party, cpu_seconds
+from m1lite.stages import Learning, Party, cpu_seconds
 
 RANKS = {"lora8": 8, "lora16": 16, "lora32": 32, "lora128": 128}
 """LoRA variants; 128 is the full rank of every linear layer of the tiny bases."""
@@ -149,17 +148,14 @@ class Study:
         """Train and play one variant; the first one also plays the bases as they are."""
         config = configured(self.config, variant, self.rates)
         bases = {name: load_base(str(self.folder / "bases" / name)) for name in set(self.base_of.values())}
-        own = {agent: bases[name] for agent, name in self.base_of.items()}  # one engine for each
-        party = build_party(config, bases if variant in RANKS else own)
+        party = build_party(config, bases)
         try:
             # Equal weights whatever the variant, so played once; the others only warm their engines up.
             self.before = self.before or self._play(party, config, self.samples)
             self._play(party, config, self.samples[:4])
-            if variant in RANKS:
-                team: Any = Team(bases, self.base_of, seed=self.seed, **config.team.adapters)
-            else:
-                team = FullCopies(bases, self.base_of)
-            clock = self._train(party, config, team, party.engines if variant in RANKS else WholeWeights(party.engines))
+            learning = build_learning(config)
+            team = learning.make_team(bases, self.base_of, seed=self.seed)
+            clock = self._train(party, learning, team)
             return Result(
                 rate=" / ".join(f"{rate:g}" for rate in dict.fromkeys(rates_of(variant, self.base_of, self.rates))),
                 weights=sum(
@@ -171,19 +167,15 @@ class Study:
         finally:
             party.engines.close()
 
-    def _train(self, party: Party, config: DictConfig, team: Any, published: Any) -> Stopwatch:
-        play = partial(run, generate=party.engines.generate, run_tools=party.toolbox.run, **collaboration(config))
-        rollout = RolloutCallback(
-            party.agents,
-            play,
-            instantiate(config.rewards),
-            advantage=instantiate(config.rl.advantage),
-            credit=instantiate(config.rl.credit),
-            seed=self.seed,
-        )
+    def _train(self, party: Party, learning: Learning, team: Team) -> Stopwatch:
+        play = partial(run, generate=party.engines.generate, run_tools=party.toolbox.run, **learning.play)
         clock = Stopwatch(self.seconds if self.count_cpu else None)
-        trainer = instantiate(config.trainer, _convert_="all")(
-            callbacks=[rollout, SyncCallback(published), clock],
+        trainer = learning.make_trainer(
+            callbacks=[
+                learning.rollout(party.agents, play, seed=self.seed, validation=None),
+                SyncCallback(PolicyWeights(party.engines)),
+                clock,
+            ],
             devices=1,
             max_steps=-1,
             max_epochs=-1,
@@ -193,11 +185,11 @@ class Study:
             enable_checkpointing=False,
             enable_progress_bar=False,
         )
-        trainer.fit(instantiate(config.marl)(team), datamodule=self.data)
+        trainer.fit(learning.make_module(team), datamodule=self.data)
         return clock
 
     def _play(self, party: Party, config: DictConfig, samples: Sequence[Any]) -> Played:
-        play = collaboration(config)
+        play = build_learning(config).play
         evaluator = Evaluator(
             generate=party.engines.generate,
             run_tools=party.toolbox.run,
@@ -247,10 +239,13 @@ def configured(config: DictConfig, variant: str, rates: Mapping[str, float]) -> 
         engine = {"max_lora_rank": RANKS[variant]}
     else:
         engine = {"max_adapters": 0}
-        for name, member in config.team.agents.items():
-            member.base = name
+        for member in config.team.agents.values():
+            with open_dict(member):
+                member.full = True
     if config.engine._target_.endswith("VllmEngine"):
         config.engine.update(engine)
+    # A rate that falls would need a number of steps, and here seconds are given.
+    config.marl.schedule = {"_target_": "m1lite.modules.schedules.constant", "_partial_": True}
     chosen = zip(base_of, rates_of(variant, base_of, rates), strict=True)
     config.marl.optimizer = {name: {**config.marl.optimizer, "lr": rate} for name, rate in chosen}
     return config
@@ -267,14 +262,6 @@ def rates_of(variant: str, base_of: Mapping[str, str], rates: Mapping[str, float
         if name not in rates:
             raise ConfigError(f"There is no learning rate for {name!r}; give one with --lr {name}=1e-3.")
     return [rates[name] for name in names]
-
-
-def collaboration(config: DictConfig) -> dict[str, Any]:
-    """Make the arguments of ``collaboration.loop.run``: topology, episodes, limits."""
-    return {
-        str(name): instantiate(value) if isinstance(value, DictConfig) else value
-        for name, value in config.collaboration.items()
-    }
 
 
 def score(verdicts: Sequence[Verdict], num_draws: int) -> Estimate:

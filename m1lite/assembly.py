@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from m1lite.agents.agent import Agent
 from m1lite.agents.chat import Chat
 from m1lite.engines.base import Engine, EngineGroup, Sampling
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
     from m1lite.agents.plan import Spelling
@@ -31,6 +32,8 @@ class Member:
     """Names of the tools it may call."""
     role: str = ""
     """Who it is, for the system prompt."""
+    full: bool = False
+    """Whether all weights of a copy of the base are trained, which an engine of its own serves."""
 
 
 class MakeEngine(Protocol):
@@ -86,7 +89,9 @@ def make_agents(
 def make_engines(
     members: Mapping[str, Member], bases: Mapping[str, Base], make: MakeEngine, *, max_context: int
 ) -> EngineGroup:
-    """Build one engine per base that has members; build it after the process group.
+    """Build one engine per base that has adapters, and one per member with weights of its own.
+
+    Build them after the process group.
 
     Args:
         members: agent name to what it is.
@@ -94,9 +99,33 @@ def make_engines(
         make: builds one engine.
         max_context: tokens of prompt and replies together.
     """
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, member in members.items():
+        groups.setdefault((member.base, name if member.full else ""), []).append(name)
     engines: dict[str, Engine] = {}
-    for base in dict.fromkeys(member.base for member in members.values()):
-        policies = [name for name, member in members.items() if member.base == base]
+    for (base, _), policies in groups.items():
         engine = make(bases[base].name, policies, max_model_len=max_context)
         engines.update(dict.fromkeys(policies, engine))
     return EngineGroup(engines)
+
+
+class PolicyWeights:
+    """Takes what a team publishes of any agent: an adapter goes onto the engine's base, a whole model in its place.
+
+    Args:
+        engines: serve the agents; one with a whole model of its own serves nobody else.
+    """
+
+    def __init__(self, engines: EngineGroup) -> None:
+        self.engines = engines
+
+    def load_adapter(self, policy: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any], version: int) -> None:
+        """Serve ``policy`` with these tensors from now on; an empty configuration says that they are a whole model."""
+        if config:
+            self.engines.load_adapter(policy, tensors, config, version)
+        else:
+            self.engines.engine_of(policy).load_base(tensors.items(), version)
+
+    def versions(self) -> dict[str, int]:
+        """Policy name to the version that it is served under."""
+        return self.engines.versions()

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from m1lite.assembly import Member, make_agents, make_engines
+from m1lite.assembly import Member, PolicyWeights, make_agents, make_engines
 from m1lite.configuration import ConfigError, conf_dir, run_config
 from m1lite.console import say
 from m1lite.data.drawn import DrawnScenes
@@ -65,7 +65,9 @@ def build_party(config: DictConfig, bases: Mapping[str, Base] | None = None) -> 
     team = config.team
     toolbox = instantiate(config.toolbox)
     members = {
-        str(name): Member(base=member.base, tools=list(member.tools), role=member.get("role", ""))
+        str(name): Member(
+            base=member.base, tools=list(member.tools), role=member.get("role", ""), full=member.get("full", False)
+        )
         for name, member in team.agents.items()
     }
     found = {str(name): instantiate(base) for name, base in team.bases.items()} if bases is None else dict(bases)
@@ -110,7 +112,7 @@ def load_party(run: str | Path, *, engine: DictConfig | None = None) -> tuple[Di
     party = build_party(config, bases)
     for agent in party.agents:
         tensors, adapter = read_adapter(folder / "adapters" / agent.name)
-        party.engines.load_adapter(agent.name, tensors, adapter, version=1)
+        PolicyWeights(party.engines).load_adapter(agent.name, tensors, adapter, version=1)
     return config, party
 
 
@@ -159,7 +161,7 @@ def build_stages(config: DictConfig) -> Stages:
         party,
         data,
         cold_start=cold_start,
-        learning=_learning(config),
+        learning=build_learning(config),
         evaluation=plan,
         score=score_answers,
         directory=Path(config.output_dir),
@@ -186,8 +188,10 @@ def _timed(name: str, plan: EvaluationPlan, spent: dict[str, tuple[float, float]
     line(f"  {name} took {spent[name][0]:.0f} s")
 
 
-def _learning(config: DictConfig) -> Learning:
+def build_learning(config: DictConfig) -> Learning:
+    """Make what a team learns by: rewards, comparison, credit, update and trainer."""
     adapters: Any = OmegaConf.to_container(config.team.adapters, resolve=True)
+    full = [str(name) for name, member in config.team.agents.items() if member.get("full", False)]
 
     def make_module(team: Team) -> MarlModule:
         return instantiate(config.marl)(team)
@@ -196,7 +200,7 @@ def _learning(config: DictConfig) -> Learning:
         return instantiate(config.logger) if config.get("logger") is not None else False
 
     return Learning(
-        make_team=partial(Team, seed=config.seed, **adapters),
+        make_team=partial(Team, full=full, seed=config.seed, **adapters),
         make_module=make_module,
         make_trainer=instantiate(config.trainer, _convert_="all"),
         make_callbacks=lambda directory: list(instantiate(config.callbacks).values()),

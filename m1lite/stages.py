@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from m1lite.assembly import PolicyWeights
 from m1lite.baselines import blind_result, oracle, task_means
 from m1lite.callbacks.interrupt import InterruptCallback, stops_are_told_apart
 from m1lite.callbacks.meters import MeterCallback
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from m1lite.agents.agent import Agent
     from m1lite.assembly import Member
+    from m1lite.callbacks.rollout import Play
     from m1lite.cold_start import ColdStart
     from m1lite.data.datamodule import SampleDataModule
     from m1lite.engines.base import EngineGroup
@@ -83,6 +85,19 @@ class Learning:
     """Arguments of ``collaboration.loop.run``: topology, episodes, limits."""
     rules: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of ``RolloutCallback``: what is learnt from, a penalty, a refill."""
+
+    def rollout(self, agents: Sequence[Agent], play: Play, *, seed: int, validation: Play | None) -> RolloutCallback:
+        """Make the callback that plays, rewards and compares as this team learns; its arguments are described there."""
+        return RolloutCallback(
+            agents,
+            play,
+            self.reward,
+            advantage=self.advantage,
+            credit=self.credit,
+            **self.rules,
+            seed=seed,
+            validation=validation,
+        )
 
 
 @dataclass(kw_only=True)
@@ -206,8 +221,9 @@ class Stages:
                 end = "flat" if cold_start.schedule.is_flat(curve) else "still falling"
                 self.say(f"  {name}: validation rows answered wholly right: {points}; their loss is {end}")
         for name, base in party.bases.items():
-            policies = [agent for agent, owner in members.items() if owner == name]
-            party.engines.engine_of(policies[0]).load_base(base_tensors(base.model), version=0)
+            served = [party.engines.engine_of(agent) for agent, owner in members.items() if owner == name]
+            for engine in {id(engine): engine for engine in served}.values():
+                engine.load_base(base_tensors(base.model), version=0)
 
     def _train(self) -> None:
         """Train the team; where a checkpoint lies in the folder, continue from it."""
@@ -218,17 +234,13 @@ class Stages:
         trainer = learning.make_trainer(
             callbacks=[
                 MeterCallback(party.engines, party.toolbox.frames),  # before what it measures
-                RolloutCallback(
+                learning.rollout(
                     party.agents,
                     partial(play, **learning.play),
-                    learning.reward,
-                    advantage=learning.advantage,
-                    credit=learning.credit,
-                    **learning.rules,
                     seed=self.seed,
                     validation=partial(play, **validation),
                 ),
-                SyncCallback(party.engines),
+                SyncCallback(PolicyWeights(party.engines)),
                 RecordCallback(self.directory),
                 TrainedTokens(self.tokens),
                 InterruptCallback(self.say),
@@ -262,6 +274,8 @@ class Stages:
         party.bases = {name: load_base(str(self.directory / "bases" / name)) for name in party.bases}
         self._cold_start(cold_start, self.directory / "bases-more-sft", seconds=self.ledger.seconds["marl_training"])
         for agent in party.agents:  # an adapter of zeros leaves the base as it is
+            if party.members[agent.name].full:
+                continue
             tensors, config = read_adapter(adapters / agent.name)
             zeros = {name: tensor.zero_() for name, tensor in tensors.items()}
             party.engines.load_adapter(agent.name, zeros, config, version=0)

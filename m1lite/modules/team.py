@@ -1,7 +1,10 @@
-"""The policy team: LoRA adapters of several agents on shared frozen bases, and the log-probs of what they wrote.
+"""The policy team: LoRA adapters or whole copies of shared frozen bases, and the log-probs of what the agents wrote.
 
 The frozen reference of an agent is its base with the adapters off, never a second copy. Nothing here knows losses,
 optimisers or engines; loading a base is in ``bases.py``, training in ``marl.py``.
+
+Agents of one base take turns on it. One pass for all of them, by the ``adapter_names`` of PEFT, gives the same numbers
+to 4e-7 and was slower by a tenth (benchmarks/results/packing_cpu_202611.md), so it is left out.
 """
 
 from __future__ import annotations
@@ -9,19 +12,20 @@ from __future__ import annotations
 import hashlib
 import re
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from m1lite.modules.bases import Base, hash_weights
+from m1lite.modules.bases import Base, base_tensors, hash_weights
 from m1lite.modules.packing import predicting_states, prepare_packing
 from m1lite.rl.logprobs import hidden_logprobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from m1lite.records import TokenBatch
 
@@ -29,14 +33,15 @@ _SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 class Team(nn.Module):
-    """Agents, each a LoRA adapter on one of the shared bases.
+    """Agents, each a LoRA adapter on one of the shared bases, or a copy of one that is trained in full.
 
-    Bases stay in eval mode and frozen whatever mode the team is in; adapters are float32 and without dropout, so that a
-    policy's log-probs are the same while sampling and while training.
+    Bases and copies stay in eval mode, and bases frozen, whatever mode the team is in; what is trained is float32 and
+    adapters are without dropout, so that a policy's log-probs are the same while sampling and while training.
 
     Args:
         bases: base name to base; adapters are put into its model.
         members: agent name to base name, in the order in which agents are trained and reported.
+        full: agents that train all weights of a copy of their own; the base is their frozen reference.
         rank: of every adapter.
         alpha: adapters are scaled by ``alpha / rank``.
         target_modules: PEFT's choice of layers; ``"all-linear"`` is every linear layer but the head.
@@ -47,6 +52,8 @@ class Team(nn.Module):
     Raises:
         ValueError: if there is no agent, an agent names an unknown base or has a name that weights cannot carry, or a
             base changes its logits after the head or cannot be packed.
+
+    What the methods call an agent's adapter is, for an agent that is trained in full, all of its weights.
     """
 
     def __init__(
@@ -54,6 +61,7 @@ class Team(nn.Module):
         bases: Mapping[str, Base],
         members: Mapping[str, str],
         *,
+        full: Collection[str] = (),
         rank: int = 16,
         alpha: int = 32,
         target_modules: str | list[str] = "all-linear",
@@ -61,20 +69,29 @@ class Team(nn.Module):
         packing: bool = False,
     ) -> None:
         super().__init__()
-        _check_members(bases, members)
+        _check_members(bases, members, full)
         self.members = dict(members)
         self.packing = packing
         used = {name: base for name, base in bases.items() if name in members.values()}
         self.tokenizers = {name: base.tokenizer for name, base in used.items()}
         self._hashes: dict[str, str] = {}
         self.models = nn.ModuleDict()
+        """Base name to base, inside PEFT where it carries adapters."""
+        self.copies = nn.ModuleDict()
+        """Names of agents that are trained in full to their models."""
         for name, base in used.items():
             _check_head(name, base)
             if packing:
                 prepare_packing(base.model)
             agents = [agent for agent, owner in members.items() if owner == name]
+            self.copies.update({agent: _trained_copy(base) for agent in agents if agent in full})
             self.models[name] = _with_adapters(
-                base, agents, rank=rank, alpha=alpha, target_modules=target_modules, seed=seed
+                base,
+                [agent for agent in agents if agent not in full],
+                rank=rank,
+                alpha=alpha,
+                target_modules=target_modules,
+                seed=seed,
             )
             if base.gradient_checkpointing:
                 self._checkpoint_layers(name)
@@ -96,8 +113,10 @@ class Team(nn.Module):
         return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
 
     def adapter_parameters(self, agent: str) -> dict[str, nn.Parameter]:
-        """Return the agent's trainable parameters under PEFT's state-dict names."""
+        """Return the agent's trainable parameters: LoRA under PEFT's state-dict names, a tied head once."""
         model = self._model_of(agent)
+        if agent in self.copies:
+            return dict(self.copies[agent].named_parameters())
         mark = f".{agent}."
         return {
             name.replace(mark, "."): parameter
@@ -106,11 +125,18 @@ class Team(nn.Module):
         }
 
     def adapter_tensors(self, agent: str) -> dict[str, Tensor]:
-        """Return copies of the agent's LoRA tensors under PEFT's state-dict names, as an engine takes them."""
+        """Return copies of the agent's tensors as an engine takes them.
+
+        LoRA tensors have PEFT's state-dict names; whole weights those of transformers, a tied head included.
+        """
+        if agent in self.copies:
+            return {name: value.detach().clone() for name, value in base_tensors(self.copies[agent])}
         return {name: value.detach().clone() for name, value in self.adapter_parameters(agent).items()}
 
     def adapter_config(self, agent: str) -> dict[str, Any]:
-        """Return what an engine needs to know of the agent's adapter, under PEFT's names."""
+        """Return what an engine needs to know of the agent's adapter, under PEFT's names; empty for whole weights."""
+        if agent in self.copies:
+            return {}
         config = self._model_of(agent).peft_config[agent]
         layers = config.target_modules  # names, or one pattern
         return {
@@ -141,16 +167,17 @@ class Team(nn.Module):
         Raises:
             ValueError: if the agent is unknown, the temperature is not positive, or a row's first token has a loss.
         """
-        self._activate(agent)
-        return self._score(agent, batch, entropy_gradient)
+        return self._score(self._policy(agent), batch, entropy_gradient)
 
     @torch.no_grad()
     def reference_logprobs(self, agent: str, batch: TokenBatch) -> Tensor:
         """Score the sampled tokens under the agent's base, all adapters off; as :meth:`logprobs`, without gradient."""
         model = self._model_of(agent)
+        if not _has_adapters(model):
+            return self._score(model, batch)[0]
         model.base_model.disable_adapter_layers()
         try:
-            return self._score(agent, batch)[0]
+            return self._score(model.get_base_model(), batch)[0]
         finally:
             model.base_model.enable_adapter_layers()
             self._require_adapter_grads()
@@ -172,9 +199,9 @@ class Team(nn.Module):
         return digest.hexdigest()
 
     def train(self, mode: bool = True) -> Team:
-        """Set the team's own mode; the bases stay in eval mode."""
+        """Set the team's own mode; bases and copies stay in eval mode."""
         super().train(mode)
-        for model in self.models.values():
+        for model in (*self.models.values(), *self.copies.values()):
             model.eval()
             for module in model.modules():
                 if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
@@ -183,8 +210,8 @@ class Team(nn.Module):
         return self
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return what a checkpoint must match: the agents, their bases and the bases' hashes."""
-        return {"members": dict(self.members), "base_hashes": self.base_hashes()}
+        """Return what a checkpoint must match: the agents, their bases and kinds, and the bases' hashes."""
+        return {"members": dict(self.members), "full": list(self.copies), "base_hashes": self.base_hashes()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Check that a checkpoint was made by this team on these bases.
@@ -194,6 +221,8 @@ class Team(nn.Module):
         """
         if state["members"] != self.members:
             raise ValueError(f"The checkpoint is of the team {state['members']}, this team is {self.members}.")
+        if state["full"] != list(self.copies):
+            raise ValueError(f"The checkpoint trains {state['full']} in full, this team {list(self.copies)}.")
         for name, own in self.base_hashes().items():
             stored = state["base_hashes"][name]
             if stored != own:
@@ -207,6 +236,13 @@ class Team(nn.Module):
             raise ValueError(f"Unknown agent {agent!r}; the team is {list(self.members)}.")
         return self.models[self.members[agent]]
 
+    def _policy(self, agent: str) -> Any:
+        """Return the bare model that computes as the agent's policy, until another agent's turn."""
+        if agent in self.copies:
+            return self.copies[agent]
+        self._activate(agent)
+        return self._model_of(agent).get_base_model()
+
     def _activate(self, agent: str) -> None:
         model = self._model_of(agent)
         if model.base_model.active_adapters != [agent]:
@@ -217,18 +253,20 @@ class Team(nn.Module):
         for name, parameter in self.models.named_parameters():
             parameter.requires_grad_(".lora_" in name)
 
-    def _score(self, agent: str, batch: TokenBatch, entropy_gradient: bool = False) -> tuple[Tensor, Tensor]:
+    def _score(self, model: Any, batch: TokenBatch, entropy_gradient: bool = False) -> tuple[Tensor, Tensor]:
         if not batch.temperature > 0:
             raise ValueError(
-                f"`temperature` of {agent!r}'s batch is {batch.temperature}; only tokens sampled above 0 can train."
+                f"`temperature` of {batch.agent!r}'s batch is {batch.temperature}; only tokens sampled above 0 "
+                "can train."
             )
         mask = batch.loss_mask
         if bool(mask[:, 0].any()):
-            raise ValueError(f"`loss_mask` of the batch of {agent!r} is true on a first token, which nothing predicts.")
+            raise ValueError(
+                f"`loss_mask` of the batch of {batch.agent!r} is true on a first token, which nothing predicts."
+            )
         scores = torch.zeros(2, *mask.shape, dtype=torch.float32, device=mask.device)
         if not bool(mask.any()):
             return scores[0], scores[1]
-        model = self._model_of(agent).get_base_model()
         found, entropy = hidden_logprobs(
             predicting_states(model, batch.input_ids, mask, packed=self.packing),  # (N, D)
             model.get_output_embeddings().weight,
@@ -242,7 +280,12 @@ class Team(nn.Module):
 
     def _checkpoint_layers(self, base: str) -> None:
         """Turn gradient checkpointing on, with a recomputation under the adapter of the forward pass."""
+        copies: list[Any] = [copy for agent, copy in self.copies.items() if self.members[agent] == base]
+        for copy in copies:
+            copy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model: Any = self.models[base]
+        if not _has_adapters(model):
+            return
 
         def contexts() -> tuple[Any, Any]:
             return nullcontext(), self._activated(model.base_model.active_adapters[0])
@@ -261,7 +304,7 @@ class Team(nn.Module):
             self._activate(before)
 
 
-def _check_members(bases: Mapping[str, Base], members: Mapping[str, str]) -> None:
+def _check_members(bases: Mapping[str, Base], members: Mapping[str, str], full: Collection[str]) -> None:
     if not members:
         raise ValueError("`members` is empty; a team needs at least one agent.")
     for agent, base in members.items():
@@ -269,6 +312,9 @@ def _check_members(bases: Mapping[str, Base], members: Mapping[str, str]) -> Non
             raise ValueError(f"Agent {agent!r} names base {base!r}; there are {sorted(bases)}.")
         if not re.fullmatch(r"[A-Za-z0-9_-]+", agent):
             raise ValueError(f"Agent name {agent!r} may hold only letters, digits, `_` and `-`; weights carry it.")
+    unknown = sorted(set(full) - set(members))
+    if unknown:
+        raise ValueError(f"`full` names {unknown}; the team is {sorted(members)}.")
 
 
 def _check_head(name: str, base: Base) -> None:
@@ -285,7 +331,7 @@ def _check_head(name: str, base: Base) -> None:
 def _with_adapters(
     base: Base, agents: list[str], *, rank: int, alpha: int, target_modules: str | list[str], seed: int
 ) -> nn.Module:
-    """Put one adapter per agent into the base's model and freeze the rest."""
+    """Put one adapter per agent into the base's model and freeze the rest; without agents it stays as it is."""
     model: Any = base.model.requires_grad_(False)
     for agent in agents:
         config = LoraConfig(
@@ -301,6 +347,16 @@ def _with_adapters(
     return model
 
 
+def _has_adapters(model: Any) -> bool:
+    return isinstance(model, PeftModel)
+
+
+def _trained_copy(base: Base) -> nn.Module:
+    """Copy a base's model before adapters are put into it, in float32: in lower precision small steps vanish."""
+    model: Any = deepcopy(base.model)
+    return model.float().requires_grad_(True)
+
+
 def _keep_trainable(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
     """Leave frozen weights out of the state dict."""
     trained = {f"{prefix}{name}" for name, parameter in module.named_parameters() if parameter.requires_grad}
@@ -308,6 +364,8 @@ def _keep_trainable(module: nn.Module, state: dict[str, Any], prefix: str, _: An
         del state[name]
 
 
-def _forget_frozen(_: nn.Module, keys: Any) -> None:
+def _forget_frozen(module: nn.Module, keys: Any) -> None:
     """Do not report the weights that :func:`_keep_trainable` left out as missing."""
-    keys.missing_keys[:] = [key for key in keys.missing_keys if ".lora_" in key or key.endswith("_extra_state")]
+    trained = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+    ends = (*trained, "_extra_state")  # before them stands the name of the module that the team is part of
+    keys.missing_keys[:] = [key for key in keys.missing_keys if key.endswith(ends)]
