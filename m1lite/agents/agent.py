@@ -35,10 +35,14 @@ class AgentState:
     trajectory: Trajectory
     context: list[int] = field(default_factory=list)
     """All ids so far: what the agent read and what it wrote."""
-    steps: list[ToolCall] = field(default_factory=list)
-    """The rest of its plan."""
+    steps: list[tuple[ToolCall, ...]] = field(default_factory=list)
+    """The rest of its plan: one step per round, whose calls run side by side."""
     problem: str = ""
     """What was wrong with its last plan or decision; empty where it was fine."""
+    calls_left: int = 0
+    """How many calls may still run after the turn that is asked for; 0 in the last round. The loop sets it."""
+    answered: bool = False
+    """Whether its last reply was its answer, so that it gets neither an answer turn nor any other."""
     stopped: bool = False
     """Whether the context is full, so that the agent gets no more turns."""
     asked: Turn | None = None
@@ -46,7 +50,11 @@ class AgentState:
 
 
 class Player(Protocol):
-    """What the collaboration loop needs of an agent; ``Agent`` is one."""
+    """What the collaboration loop needs of an agent; ``Agent`` is one.
+
+    Where a reply is the answer already, ``read`` sets ``state.answered`` and ``trajectory.answer`` and returns a message
+    of kind ANSWER; the turn keeps the kind that was asked for.
+    """
 
     @property
     def name(self) -> str:
@@ -162,7 +170,7 @@ class Agent:
         parsed = (self.spelling.parse_plan if planning else self.spelling.parse_decision)(turn.text, self.tools)
         turn.status, turn.error, state.problem = parsed.status, parsed.message, parsed.message
         if parsed.value is not None:
-            state.steps = list(parsed.value.steps)
+            state.steps = [(call,) for call in parsed.value.steps]
             message.plan = parsed.value
 
     def _read_answer(self, state: AgentState, turn: Turn) -> None:

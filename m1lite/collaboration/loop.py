@@ -100,18 +100,25 @@ def run(
         visible = topology([agent.name for agent in agents], Random(derive_seed(seed, sample.id, "topology")))
         tables += [_seat(sample, index, agents, seed, visible) for index in range(episodes)]
     seats = [seat for table in tables for seat in table.seats]
+    for seat in seats:
+        seat.state.calls_left = max_calls if max_rounds else 0
     _speak(seats, TurnKind.PLAN, generate)
     for number in range(1, max_rounds + 1):
         _execute(seats, number, run_tools, max_calls)
-        speakers = [seat for seat in seats if seat.last_run == number or seat.state.problem]
+        speakers = [
+            seat for seat in seats if not seat.state.answered and (seat.last_run == number or seat.state.problem)
+        ]
         if not speakers:
             break
         for seat in speakers:
             seat.table.rounds = number
+            seat.state.calls_left = 0 if number == max_rounds else max_calls - len(seat.state.trajectory.calls)
         _speak(speakers, TurnKind.COMMUNICATE, generate)
     for table in tables:
         table.rounds += 1
-    _speak(seats, TurnKind.ANSWER, generate)
+    for seat in seats:
+        seat.state.calls_left = 0
+    _speak([seat for seat in seats if not seat.state.answered], TurnKind.ANSWER, generate)
     return [_finish(table, aggregate) for table in tables]
 
 
@@ -145,14 +152,22 @@ def _speak(seats: Sequence[_Seat], kind: TurnKind, generate: Generate) -> None:
 
 
 def _execute(seats: Sequence[_Seat], number: int, run_tools: RunTools, max_calls: int) -> None:
-    """Run the next step of every seat that has one."""
+    """Run the next step of every seat that has one; calls beyond the limit are dropped."""
     working: list[_Seat] = []
+    calls: list[tuple[Sample, ToolCall]] = []
+    dropped: list[tuple[_Seat, Sequence[ToolCall]]] = []
     for seat in seats:
-        if seat.state.steps and len(seat.state.trajectory.calls) < max_calls:
-            working.append(seat)
-        elif seat.state.steps:
-            _drop_steps(seat, number, max_calls)
-    calls = [(seat.state.sample, seat.state.steps.pop(0)) for seat in working]
+        if not seat.state.steps:
+            continue
+        left = max_calls - len(seat.state.trajectory.calls)
+        if left <= 0:
+            dropped.append((seat, [call for step in seat.state.steps for call in step]))
+            seat.state.steps.clear()
+            continue
+        step = seat.state.steps.pop(0)
+        dropped.append((seat, step[left:]))
+        working += [seat] * len(step[:left])
+        calls += [(seat.state.sample, call) for call in step[:left]]
     results = run_tools(calls) if calls else []
     for seat, (_, call), result in zip(working, calls, results, strict=True):
         seat.last_run = number
@@ -160,13 +175,10 @@ def _execute(seats: Sequence[_Seat], number: int, run_tools: RunTools, max_calls
         seat.state.trajectory.results.append(result)
         text = result.text if result.error is None else result.error
         seat.table.memory.add(_result(seat, number, call, text, result.status))
-
-
-def _drop_steps(seat: _Seat, number: int, max_calls: int) -> None:
-    text = f"dropped: an agent may run at most {max_calls} calls"
-    for call in seat.state.steps:
-        seat.table.memory.add(_result(seat, number, call, text, Status.CALL_LIMIT))
-    seat.state.steps.clear()
+    for seat, rest in dropped:
+        for call in rest:
+            text = f"dropped: an agent may run at most {max_calls} calls"
+            seat.table.memory.add(_result(seat, number, call, text, Status.CALL_LIMIT))
 
 
 def _result(seat: _Seat, number: int, call: ToolCall, text: str, status: Status) -> Message:

@@ -40,7 +40,7 @@ def test_an_episode_appends_and_is_recorded(agent, sample_of):
     opening = "<sys> tools grounding_tool <user> video 47 : when red-square <bot>"
     assert CHAT.tokenizer.decode(request.prompt_ids) == opening
     assert (request.policy, request.seed, request.sampling) == ("ada", 11, Sampling())
-    assert state.steps == [GROUND]
+    assert state.steps == [(GROUND,)]
     assert (plan.kind, plan.plan, plan.status) == (MessageKind.PLAN, Plan(steps=(GROUND,)), Status.OK)
 
     found = Message(author="ada", round=1, kind=MessageKind.RESULT, text="red-square 9 15", call=GROUND)
@@ -80,9 +80,9 @@ def test_a_bad_plan_is_told_and_a_bad_decision_keeps_the_rest(agent, sample_of):
     )
     request, _ = play(agent, state, TurnKind.COMMUNICATE, "revise grounding_tool red-square")
     assert CHAT.tokenizer.decode(request.prompt_ids).endswith("<user> me : invalid | keep ? <bot>")
-    assert (state.problem, state.steps) == ("", [GROUND])
+    assert (state.problem, state.steps) == ("", [(GROUND,)])
     _, message = play(agent, state, TurnKind.COMMUNICATE, "keep keep")
-    assert (message.status, state.steps) == (Status.INVALID_PLAN, [GROUND])
+    assert (message.status, state.steps) == (Status.INVALID_PLAN, [(GROUND,)])
     assert state.problem.startswith("The decision is 'keep keep'")
 
 
@@ -112,7 +112,7 @@ def test_a_full_context_stops_the_agent(tools, sample_of):
     state = small.start(sample_of())
     play(small, state, TurnKind.PLAN, "global_sampling")
     assert len(state.context) == 12
-    state.steps.append(GROUND)
+    state.steps.append((GROUND,))
     assert small.ask(state, TurnKind.ANSWER, 1, (), (), 5) is None
     assert (state.stopped, state.steps) == (True, [])
     last = state.trajectory.turns[-1]
