@@ -29,8 +29,9 @@ class Scores(torch.nn.Module):
             self.team.models["qwen3"].set_adapter("ada")
 
     def forward(self, agent, batch):
-        self.team.models["qwen3"].base_model.set_adapter(agent)
-        return (self.team._score(agent, batch)[0] * batch.advantages).sum()
+        model = self.team.models["qwen3"]
+        model.base_model.set_adapter(agent)
+        return (self.team._score(model.get_base_model(), batch)[0] * batch.advantages).sum()
 
 
 def update(rank, *, every_adapter_trains):

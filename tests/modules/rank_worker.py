@@ -48,7 +48,7 @@ class Share:
 
 def make_module():
     return MarlModule(
-        make_team(stir=0.05),
+        make_team(stir=0.05, full=["cyd"]),
         optimizer=partial(AdamW, lr=0.01),
         objective=Objective(beta=0.1),
         update_epochs=2,
