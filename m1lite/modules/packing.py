@@ -1,7 +1,8 @@
 """Rows of uneven length as one sequence without padding: the same hidden states, and no token computed in vain.
 
-Each row keeps its own positions and reads nothing of its neighbours. ``rows.py`` is the padded way; which loss the
-states feed is the caller's (``team.py``, ``sft.py``).
+Each row keeps its own positions and reads nothing of its neighbours; where the attention is ours, what rows have in
+common at their beginning is computed once (``prefixes.py``). ``rows.py`` is the padded way; which loss the states feed
+is the caller's (``team.py``, ``sft.py``).
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from m1lite.modules.prefixes import share_rows
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
+
+    from m1lite.modules.prefixes import Branch
 
 ATTENTION = "sdpa_by_row"
 """transformers' name of the attention that :func:`prepare_packing` puts in the place of ``sdpa``."""
@@ -105,9 +110,10 @@ def pack_rows(input_ids: Tensor, mask: Tensor) -> PackedRows:
 def prepare_packing(model: Any) -> None:
     """Make a model ready for :func:`predicting_states` with ``packed=True``.
 
-    ``sdpa`` is replaced by an attention that takes the rows of a sequence one by one, and is ``sdpa`` itself for any
-    other input. Flash attention takes them apart by itself. With any other kernel rows are kept apart by a
-    block-diagonal mask over the whole sequence, which transformers makes of the positions.
+    ``sdpa`` is replaced by an attention that takes the rows of a sequence one by one, also rows that share their
+    beginning, and is ``sdpa`` itself for any other input. Flash attention takes rows apart by itself. With any other
+    kernel rows are kept apart by a block-diagonal mask over the whole sequence, which transformers makes of the
+    positions.
 
     Args:
         model: a transformers causal language model, bare (not inside PEFT).
@@ -144,13 +150,20 @@ def predicting_states(model: Any, input_ids: Tensor, mask: Tensor, *, packed: bo
         # fast kernels. The last token predicts nothing and is left out.
         states = model.base_model(input_ids=input_ids[:, :-1], use_cache=False).last_hidden_state
         return states[mask[:, 1:]]
-    rows = pack_rows(input_ids, mask)
-    extra: dict[str, Any] = {}
     if model.config._attn_implementation == ATTENTION:
-        # A mask of four dimensions is passed on as it is: this one only says that none is to be made.
-        extra = {"row_lengths": rows.lengths, "attention_mask": input_ids.new_zeros(1, 1, 1, 1, dtype=torch.bool)}
+        shared = share_rows(input_ids, mask)
+        states = model.base_model(
+            input_ids=shared.input_ids,
+            position_ids=shared.position_ids,
+            # A mask of four dimensions is passed on as it is: this one only says that none is to be made.
+            attention_mask=input_ids.new_zeros(1, 1, 1, 1, dtype=torch.bool),
+            use_cache=False,
+            branches=shared.branches,
+        ).last_hidden_state
+        return states[0].index_select(0, shared.wanted)
+    rows = pack_rows(input_ids, mask)
     states = model.base_model(
-        input_ids=rows.input_ids, position_ids=rows.position_ids, use_cache=False, **extra
+        input_ids=rows.input_ids, position_ids=rows.position_ids, use_cache=False
     ).last_hidden_state
     return states[0, rows.wanted]
 
@@ -161,19 +174,30 @@ def _attend_by_row(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    row_lengths: tuple[int, ...] | None = None,
+    branches: Sequence[Branch] | None = None,
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attend as transformers' ``sdpa``; where row lengths are given, ``(1, H, N, D)`` holds rows end to end."""
-    if row_lengths is None:
+    """Attend as transformers' ``sdpa``; where branches are given, ``(1, H, N, D)`` holds them end to end."""
+    if branches is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    parts = (states.split(row_lengths, dim=2) for states in (query, key, value))
     found = []
-    for length, queries, keys, values in zip(row_lengths, *parts, strict=True):
+    for branch in branches:
+        span = slice(branch.start, branch.start + branch.length)
+        queries, keys, values = (states[:, :, span] for states in (query, key, value))
+        before = 0
+        if branch.prefix is not None:
+            before = len(branch.prefix)
+            keys, values = (
+                torch.cat([states.index_select(2, branch.prefix), own], dim=2)
+                for states, own in ((key, keys), (value, values))
+            )
         window = None
-        if sliding_window is not None and length > sliding_window:
-            window = torch.ones(length, length, dtype=torch.bool, device=query.device).tril().triu(1 - sliding_window)
+        whole = before + branch.length
+        if before or (sliding_window is not None and whole > sliding_window):
+            window = torch.ones(branch.length, whole, dtype=torch.bool, device=query.device).tril(before)
+            if sliding_window is not None:
+                window = window.triu(before + 1 - sliding_window)
         # (1, length, H, D)
         found.append(sdpa_attention_forward(module, queries, keys, values, window, **kwargs)[0])
     return torch.cat(found, dim=1), None

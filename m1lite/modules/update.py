@@ -9,7 +9,7 @@ import torch
 
 from m1lite.modules.batch import no_tokens
 from m1lite.modules.objective import check_entropy
-from m1lite.modules.packing import plan_packs
+from m1lite.modules.prefixes import plan_shared
 from m1lite.modules.rows import micro_batches, needed_lengths, take_rows
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class AgentUpdate:
     @torch.no_grad()
     def anchor(self) -> None:
         """Score all rows before the first step: later minibatches compare with these weights, not with their own."""
-        for rows in self._plan(self.lengths):
+        for rows in self._plan(range(len(self.lengths))):
             part = take_rows(self.batch, rows, width=self.lengths[rows[0]])
             self._keep_reference(rows, part)
             self._keep_old(rows, self.team.logprobs(self.agent, part)[0])
@@ -80,8 +80,7 @@ class AgentUpdate:
         """
         sums = self._sums(no_tokens(self.agent, self.old.device))
         sums["units"] = self._units(rows)
-        for group in self._plan([self.lengths[row] for row in rows]):
-            chosen = [rows[index] for index in group]
+        for chosen in self._plan(rows):
             found = self._micro_batch(chosen, anchored=anchored)
             sums |= {name: sums[name] + value for name, value in found.items()}
         return sums
@@ -115,10 +114,14 @@ class AgentUpdate:
         self.backward(loss)
         return {**self._counts(part, logprobs, old, reference, entropy), **sums}
 
-    def _plan(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Group rows for one forward pass each, longest first: by real tokens where no padding is computed."""
-        plan = plan_packs if getattr(self.team, "packing", False) else micro_batches
-        return plan(lengths, self.micro_batch_tokens)
+    def _plan(self, rows: Sequence[int]) -> list[list[int]]:
+        """Group rows for one forward pass each, longest first: by distinct tokens where no padding is computed."""
+        lengths = [self.lengths[row] for row in rows]
+        if getattr(self.team, "packing", False):
+            groups = plan_shared(self.batch.input_ids[list(rows)], lengths, self.micro_batch_tokens)
+        else:
+            groups = micro_batches(lengths, self.micro_batch_tokens)
+        return [[rows[index] for index in group] for group in groups]
 
     def _units(self, rows: Sequence[int]) -> Tensor:
         """Count the units of the objective's reduction; rows without loss tokens stand here, unlike in a forward."""
