@@ -12,24 +12,23 @@ from __future__ import annotations
 import hashlib
 import re
 from contextlib import contextmanager, nullcontext
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from m1lite.modules.bases import Base, base_tensors, hash_weights
+from m1lite.modules.bases import base_tensors, hash_weights
 from m1lite.modules.packing import predicting_states, prepare_packing
+from m1lite.modules.policies import check_head, has_adapters, head_of, trained_copy, with_adapters
 from m1lite.rl.logprobs import hidden_logprobs
+from m1lite.rl.vocabulary_kl import reference_kl
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
+    from m1lite.modules.bases import Base
     from m1lite.records import TokenBatch
-
-_SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 class Team(nn.Module):
@@ -80,12 +79,12 @@ class Team(nn.Module):
         self.copies = nn.ModuleDict()
         """Names of agents that are trained in full to their models."""
         for name, base in used.items():
-            _check_head(name, base)
+            check_head(name, base)
             if packing:
                 prepare_packing(base.model)
             agents = [agent for agent, owner in members.items() if owner == name]
-            self.copies.update({agent: _trained_copy(base) for agent in agents if agent in full})
-            self.models[name] = _with_adapters(
+            self.copies.update({agent: trained_copy(base) for agent in agents if agent in full})
+            self.models[name] = with_adapters(
                 base,
                 [agent for agent in agents if agent not in full],
                 rank=rank,
@@ -172,15 +171,26 @@ class Team(nn.Module):
     @torch.no_grad()
     def reference_logprobs(self, agent: str, batch: TokenBatch) -> Tensor:
         """Score the sampled tokens under the agent's base, all adapters off; as :meth:`logprobs`, without gradient."""
-        model = self._model_of(agent)
-        if not _has_adapters(model):
+        with self._reference(agent) as model:
             return self._score(model, batch)[0]
-        model.base_model.disable_adapter_layers()
-        try:
-            return self._score(model.get_base_model(), batch)[0]
-        finally:
-            model.base_model.enable_adapter_layers()
-            self._require_adapter_grads()
+
+    def reference_divergence(self, agent: str, batch: TokenBatch) -> Tensor:
+        """Return how far the policy is from its base where it wrote: KL(base ‖ policy) over the whole vocabulary.
+
+        Args:
+            agent: whose policy; as in :meth:`logprobs`, its adapter stays active.
+            batch: B rows, T tokens.
+
+        Returns:
+            float32 ``(B, T)`` in nats, with gradient; 0 outside of ``loss_mask``.
+        """
+        mask, found = batch.loss_mask, []
+        with torch.no_grad(), self._reference(agent) as model:
+            found += [predicting_states(model, batch.input_ids, mask, packed=self.packing), head_of(model).detach()]
+        model = self._policy(agent)
+        states = predicting_states(model, batch.input_ids, mask, packed=self.packing)  # (N, D)
+        divergence = reference_kl(states, head_of(model), *found, temperature=batch.temperature)
+        return torch.zeros_like(batch.sampled_logprobs).masked_scatter(mask, divergence)
 
     def base_hashes(self) -> dict[str, str]:
         """Return the content hash of every base; computed once, at the first call."""
@@ -243,6 +253,20 @@ class Team(nn.Module):
         self._activate(agent)
         return self._model_of(agent).get_base_model()
 
+    @contextmanager
+    def _reference(self, agent: str) -> Iterator[Any]:
+        """Give the bare model of the agent's base, with all adapters off."""
+        model = self._model_of(agent)
+        if not has_adapters(model):
+            yield model
+            return
+        model.base_model.disable_adapter_layers()
+        try:
+            yield model.get_base_model()
+        finally:
+            model.base_model.enable_adapter_layers()
+            self._require_adapter_grads()
+
     def _activate(self, agent: str) -> None:
         model = self._model_of(agent)
         if model.base_model.active_adapters != [agent]:
@@ -269,7 +293,7 @@ class Team(nn.Module):
             return scores[0], scores[1]
         found, entropy = hidden_logprobs(
             predicting_states(model, batch.input_ids, mask, packed=self.packing),  # (N, D)
-            model.get_output_embeddings().weight,
+            head_of(model),
             batch.input_ids[mask],
             temperature=batch.temperature,
             entropies=True,
@@ -284,7 +308,7 @@ class Team(nn.Module):
         for copy in copies:
             copy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model: Any = self.models[base]
-        if not _has_adapters(model):
+        if not has_adapters(model):
             return
 
         def contexts() -> tuple[Any, Any]:
@@ -315,46 +339,6 @@ def _check_members(bases: Mapping[str, Base], members: Mapping[str, str], full: 
     unknown = sorted(set(full) - set(members))
     if unknown:
         raise ValueError(f"`full` names {unknown}; the team is {sorted(members)}.")
-
-
-def _check_head(name: str, base: Base) -> None:
-    config = base.model.config
-    scaled = [key for key in _SCALED_LOGITS if getattr(config, key, None)]
-    head = base.model.get_output_embeddings()
-    if scaled or not isinstance(head, nn.Linear) or head.bias is not None:
-        raise ValueError(
-            f"Base {name!r} ({type(base.model).__name__}) does not end in a plain linear head"
-            f"{' (' + ', '.join(scaled) + ')' if scaled else ''}; its log-probs would be wrong here."
-        )
-
-
-def _with_adapters(
-    base: Base, agents: list[str], *, rank: int, alpha: int, target_modules: str | list[str], seed: int
-) -> nn.Module:
-    """Put one adapter per agent into the base's model and freeze the rest; without agents it stays as it is."""
-    model: Any = base.model.requires_grad_(False)
-    for agent in agents:
-        config = LoraConfig(
-            r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=target_modules, task_type="CAUSAL_LM"
-        )
-        drawn = int.from_bytes(hashlib.blake2b(f"{seed}/{agent}".encode(), digest_size=7).digest())
-        with torch.random.fork_rng(devices=[]):  # PEFT draws from the global generator
-            torch.manual_seed(drawn)
-            if agent == agents[0]:
-                model = get_peft_model(model, config, adapter_name=agent)
-            else:
-                model.add_adapter(agent, config)
-    return model
-
-
-def _has_adapters(model: Any) -> bool:
-    return isinstance(model, PeftModel)
-
-
-def _trained_copy(base: Base) -> nn.Module:
-    """Copy a base's model before adapters are put into it, in float32: in lower precision small steps vanish."""
-    model: Any = deepcopy(base.model)
-    return model.float().requires_grad_(True)
 
 
 def _keep_trainable(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
