@@ -2,33 +2,61 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, cast
 
 import av
 import numpy as np
 import torch
 from av.error import FFmpegError
 
-from m1lite.video.base import Backend, VideoError, VideoMetadata, no_video_stream, undecodable, unreadable
+from m1lite.video.base import (
+    Backend,
+    Media,
+    Size,
+    VideoError,
+    VideoMetadata,
+    no_video_stream,
+    resized,
+    undecodable,
+    unreadable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from av.container import InputContainer
+    from av.packet import Packet
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from m1lite.video._mp4 import SteadyTrack
+
 
 class PyavDecoder:
-    """Reads one file: counts its packets when it opens, then seeks and decodes only what is asked."""
+    """Reads one file: knows when every frame is shown, then seeks and decodes only what is asked.
 
-    def __init__(self, uri: str) -> None:
+    Frames of an H.264 video that no other frame refers to are left out unless they are asked for. (Other codecs have
+    layers of such frames that may still refer to each other.)
+
+    Args:
+        media: opened by FFmpeg.
+        uri: named in errors.
+        track: the file's table of frames; without it the packets are counted.
+        exact: has no effect: counting is the only way here.
+        device: ``"cpu"``.
+    """
+
+    def __init__(
+        self, media: Media, uri: str, *, track: SteadyTrack | None = None, exact: bool = True, device: str = "cpu"
+    ) -> None:
+        if device != "cpu":
+            raise ValueError(f"`device` {device!r} is out of reach: PyAV decodes on 'cpu'; use the torchcodec backend.")
         self._uri = uri
         try:
-            self._container: InputContainer = av.open(uri)
+            self._container = cast("InputContainer", av.open(media()))
         except (FFmpegError, ValueError) as error:
             raise unreadable(uri, f"it is not a video file or its start is damaged ({_reason(error)})") from error
         if not self._container.streams.video:
@@ -36,92 +64,156 @@ class PyavDecoder:
             raise no_video_stream(uri, kinds)
         self._stream = self._container.streams.video[0]
         self._stream.thread_count = 1  # as in torchcodec: callers run several readers, not several threads in one
+        self._context = self._stream.codec_context
         self._base = Fraction(self._stream.time_base or 1)
-        self._keys: list[tuple[int, float]] = []  # (showing time, decoding time) in ticks, ascending
-        count, self._first_pts, end_pts = self._scan()
-        seconds = float((end_pts - self._first_pts) * self._base)
+        if track is not None and self._base == Fraction(1, track.timescale):
+            shown = np.arange(track.num_frames) * track.frame_ticks
+            keys = track.key_places * track.frame_ticks
+            self._keys = list(zip(keys.tolist(), (keys - track.key_delays).tolist(), strict=True))
+            end = int(shown[-1]) + track.frame_ticks
+        else:
+            shown, end = self._scan()
+        self._shown: NDArray[np.int64] = shown
+        """Ticks at which each frame is shown, ascending."""
+        seconds = float((end - int(shown[0])) * self._base)
         height, width = self._shown_size()
         self.metadata = VideoMetadata(
-            duration=seconds, fps=count / seconds, num_frames=count, height=height, width=width
+            duration=seconds, fps=len(shown) / seconds, num_frames=len(shown), height=height, width=width
         )
 
-    def frames_at(self, seconds: list[float]) -> tuple[Tensor, list[float]]:
+    def frames_at(self, seconds: list[float], size: Size | None = None) -> tuple[Tensor, list[float]]:
         """Decode the frame shown at each second; see ``Decoder``."""
-        pixels: list[NDArray[np.uint8]] = []
+        ticks = np.array([int(self._shown[0]) + int(second / self._base) for second in seconds])
+        shown = self._shown[np.searchsorted(self._shown, ticks, side="right") - 1]
+        return self._collect(self._exact(shown.tolist()), seconds, size)
+
+    def frame_starts(self) -> NDArray[np.float64]:
+        """Give the second at which each frame starts; see ``Decoder``."""
+        return (self._shown - self._shown[0]) * float(self._base)
+
+    def key_starts(self) -> NDArray[np.float64]:
+        """Give the second at which each key frame starts; see ``Decoder``."""
+        return (np.array([shown for shown, _ in self._keys]) - self._shown[0]) * float(self._base)
+
+    def key_frames_at(self, seconds: list[float], size: Size | None = None) -> tuple[Tensor, list[float]]:
+        """Decode key frames alone; see ``Decoder``."""
+        return self._collect(self._key_frames(seconds), seconds, size)
+
+    def _collect(
+        self, frames: Iterator[av.VideoFrame], seconds: list[float], size: Size | None
+    ) -> tuple[Tensor, list[float]]:
+        """Convert frames one by one into one tensor."""
+        height, width = size or (self.metadata.height, self.metadata.width)
+        pixels = np.empty((len(seconds), height, width, 3), dtype=np.uint8)
         starts: list[float] = []
         try:
-            for frame in self._shown_at([self._first_pts + int(second / self._base) for second in seconds]):
-                pixels.append(_upright(frame))
-                starts.append(float((_pts(frame) - self._first_pts) * self._base))
-        except FFmpegError as error:
+            for frame in frames:
+                upright = _upright(frame)
+                if size is not None:
+                    image = torch.from_numpy(np.ascontiguousarray(upright))[None].permute(0, 3, 1, 2)
+                    upright = resized(image, size)[0].permute(1, 2, 0).numpy()
+                if upright.shape != pixels.shape[1:]:
+                    raise undecodable(self._uri, seconds, f"one has the size {upright.shape[:2]}")
+                pixels[len(starts)] = upright
+                starts.append(max(float((_pts(frame) - int(self._shown[0])) * self._base), 0.0))
+        except (FFmpegError, ValueError) as error:
             raise undecodable(self._uri, seconds, _reason(error)) from error
-        if len(pixels) < len(seconds):
-            raise undecodable(self._uri, seconds, f"only {len(pixels)} of {len(seconds)} found")
-        return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous(), starts  # (N, H, W, 3) -> NCHW
+        if len(starts) < len(seconds):
+            raise undecodable(self._uri, seconds, f"only {len(starts)} of {len(seconds)} found")
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2), starts
 
-    def _scan(self) -> tuple[int, int, int]:
-        """Count the frames, find the first and the last timestamp in ticks, note the key frames; decode nothing."""
+    def _scan(self) -> tuple[NDArray[np.int64], int]:
+        """Note when each frame is shown and where it ends, and the key frames; decode nothing."""
         step = round(1 / ((self._stream.average_rate or 25) * self._base)) or 1  # for packets without a duration
-        count, first, end = 0, None, 0
+        shown: list[int] = []
+        keys: list[tuple[int, int]] = []  # (showing time, decoding time)
+        end = 0
         try:
             for packet in self._container.demux(self._stream):
                 pts = packet.pts if packet.pts is not None else packet.dts
                 if pts is None or packet.is_discard:  # the flushing packet, or one that an edit list cuts away
                     continue
-                count += 1
+                shown.append(pts)
                 if packet.is_keyframe:
-                    self._keys.append((pts, pts if packet.dts is None else packet.dts))
-                first = pts if first is None else min(first, pts)
+                    keys.append((pts, pts if packet.dts is None else packet.dts))
                 end = max(end, pts + (packet.duration or step))
         except FFmpegError as error:
-            raise unreadable(self._uri, f"it is damaged after {count} frames ({_reason(error)})") from error
-        if first is None or end <= first:
+            raise unreadable(self._uri, f"it is damaged after {len(shown)} frames ({_reason(error)})") from error
+        if not shown or end <= min(shown):
             raise unreadable(self._uri, "its video stream has no frames")
-        if not self._keys:
-            raise unreadable(self._uri, f"none of its {count} frames is a key frame; it is damaged")
-        self._keys.sort()
-        return count, first, end
+        if not keys:
+            raise unreadable(self._uri, f"none of its {len(shown)} frames is a key frame; it is damaged")
+        self._keys = sorted(keys)
+        return np.unique(np.array(shown, dtype=np.int64)), end
 
-    def _shown_at(self, ticks: list[int]) -> Iterator[av.VideoFrame]:
-        """Yield, for each ascending timestamp, the last frame that starts at or before it."""
-        frames = self._from(ticks[0])
-        shown = next(frames, None)
-        following = next(frames, None)
-        for tick in ticks:
-            while following is not None and _pts(following) <= tick:
-                shown, following = following, next(frames, None)
-            if shown is None:
+    def _exact(self, wanted: list[int]) -> Iterator[av.VideoFrame]:
+        """Yield the frames that are shown at ascending ticks, seeking where a key frame lies in between."""
+        key_ticks = [shown for shown, _ in self._keys]
+        spared = frozenset(wanted)
+        position: tuple[int, int] | None = None  # the key frame decoded from, and the last frame found
+        frames: Iterator[av.VideoFrame] = iter(())
+        found: av.VideoFrame | None = None
+        for tick in wanted:
+            if found is not None and _pts(found) == tick:  # asked twice
+                yield found
+                continue
+            key = max(bisect_right(key_ticks, tick) - 1, 0)
+            if position is None or (key != position[0] and key_ticks[key] > position[1]):
+                frames = self._from(key, spared)
+            found = next((frame for frame in frames if _pts(frame) >= tick), None)
+            if found is None or _pts(found) != tick:
                 return
-            yield shown
+            position = key, tick
+            yield found
 
-    def _from(self, tick: int) -> Iterator[av.VideoFrame]:
-        """Decode forward from the last key frame at or before ``tick``."""
-        index = max(bisect_right(self._keys, (tick, math.inf)) - 1, 0)
+    def _from(self, key: int, spared: frozenset[int]) -> Iterator[av.VideoFrame]:
+        """Decode forward from a key frame; where frames can be left out, only ``spared`` ones surely come."""
         # Containers without an index (MPEG-TS) seek by decoding time and would miss the key frame by its showing time.
-        self._container.seek(int(self._keys[index][1]), stream=self._stream, backward=True)
-        return self._decode()
+        self._container.seek(int(self._keys[key][1]), stream=self._stream, backward=True)
+        selective = self._context.name == "h264"
+        for packet in self._container.demux(self._stream):
+            if selective:
+                needed = packet.pts is None or packet.pts in spared
+                self._context.skip_frame = "DEFAULT" if needed else "NONREF"
+            yield from self._pictures(packet)
 
-    def _decode(self) -> Iterator[av.VideoFrame]:
-        return (frame for frame in self._container.decode(self._stream) if frame.pts is not None)
+    def _key_frames(self, seconds: list[float]) -> Iterator[av.VideoFrame]:
+        """Decode only the packets of the key frames that start at ``seconds``."""
+        starts = self.key_starts()
+        self._context.skip_frame = "DEFAULT"
+        for second in seconds:
+            shown, decoded = self._keys[int(np.abs(starts - second).argmin())]
+            self._container.seek(int(decoded), stream=self._stream, backward=True)
+            packet = next((one for one in self._container.demux(self._stream) if one.pts == shown), None)
+            if packet is None:
+                return
+            frame = next(chain(self._pictures(packet), self._pictures(None)), None)
+            self._context.flush_buffers()
+            if frame is None:
+                return
+            yield frame
+
+    def _pictures(self, packet: Packet | None) -> Iterator[av.VideoFrame]:
+        return (frame for frame in self._context.decode(packet) if frame.pts is not None)
 
     def _shown_size(self) -> tuple[int, int]:
         """Height and width as displayed; only a decoded frame tells the rotation."""
         try:
-            frame = next(self._from(self._first_pts))
-        except (FFmpegError, StopIteration) as error:
+            frame = next(self._from(0, frozenset()))
+        except (FFmpegError, ValueError, StopIteration) as error:
             raise unreadable(self._uri, f"its first frame cannot be decoded ({_reason(error)})") from error
-        height, width = _upright(frame).shape[:2]
-        return height, width
+        height, width = frame.height, frame.width
+        return (width, height) if round(frame.rotation / 90) % 2 else (height, width)
 
 
 def _pts(frame: av.VideoFrame) -> int:
-    assert frame.pts is not None  # `_decode` drops such frames
+    assert frame.pts is not None  # `_pictures` drops such frames
     return frame.pts
 
 
 def _upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
     """Give a frame as RGB ``(H, W, 3)``, turned as its display matrix says (degrees counter-clockwise)."""
-    rgb = frame.to_ndarray(format="rgb24")
+    rgb = frame.reformat(format="rgb24", threads=1).to_ndarray()
     return np.rot90(rgb, round(frame.rotation / 90))
 
 

@@ -1,4 +1,7 @@
-"""Which backend reads and writes: torchcodec where FFmpeg's libraries load, PyAV elsewhere. Tried once per process."""
+"""Which backend reads and writes: torchcodec where FFmpeg's libraries load, PyAV elsewhere. Tried once per process.
+
+On the CPU, H.264 with frames out of order is read by PyAV even so: it can leave out the frames that nothing refers to.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Literal
 
 import torch
 
+from m1lite.video._mp4 import SteadyTrack
 from m1lite.video.base import Backend
 
 logger = logging.getLogger(__name__)
@@ -34,6 +38,21 @@ def find_backend(name: BackendName | None = None) -> Backend:
         raise ValueError(f"`backend` {name!r} is unknown; use 'torchcodec', 'pyav' or None (the one that works here).")
     backend: Backend = import_module(f"m1lite.video._{name}").BACKEND
     return backend
+
+
+def choose_backend(name: BackendName | None, track: SteadyTrack | None, device: str) -> Backend:
+    """Load the backend that reads a file fastest; benchmarks/results/decode_cpu_202611.md shows the choice.
+
+    Args:
+        name: ``None`` chooses.
+        track: the file's table of frames; without one PyAV would count the packets in Python.
+        device: where to decode.
+
+    Raises:
+        ValueError: if the name is unknown.
+    """
+    skips = track is not None and track.codec in (b"avc1", b"avc3") and track.reordered and device == "cpu"
+    return find_backend("pyav" if name is None and skips else name)
 
 
 @cache

@@ -1,21 +1,24 @@
-"""What the two video backends share: the records, the error and the contract. No decoding here."""
+"""What the video backends share: the records, the error and the contract. No decoding here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 
 class VideoError(RuntimeError):
-    """A video file that cannot be read or written; the text names the file, what was found and the remedy."""
+    """A video that cannot be read or written, or may not be; the text names it, what was found and the remedy."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class VideoMetadata:
-    """What a video file holds, counted from its packets and not taken from its header."""
+    """What a video holds, counted from its packets or its table of frames; from its header where that is asked for."""
 
     duration: float
     """Seconds from the start of the first frame to the end of the last."""
@@ -28,16 +31,21 @@ class VideoMetadata:
     """Pixels, after rotation."""
 
 
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
 class Decoder(Protocol):
-    """One open video file. Time 0 is the start of the first frame. Not thread-safe."""
+    """One open video. Time 0 is the start of the first frame. Not thread-safe."""
 
     metadata: VideoMetadata
 
-    def frames_at(self, seconds: list[float]) -> tuple[Tensor, list[float]]:
+    def frames_at(self, seconds: list[float], size: Size | None) -> tuple[Tensor, list[float]]:
         """Decode the frame shown at each second.
 
         Args:
-            seconds: ascending, in ``[0, duration)``.
+            seconds: ascending and not empty, in ``[0, duration)``.
+            size: resize each frame once it is decoded, so that few are held at full size.
 
         Returns:
             uint8 ``(N, 3, H, W)`` and the second at which each of these frames starts.
@@ -47,16 +55,58 @@ class Decoder(Protocol):
         """
         ...
 
+    def frame_starts(self) -> NDArray[np.float64]:
+        """Give the second at which each frame starts, ascending.
+
+        Raises:
+            VideoError: if the file cannot be read through.
+        """
+        ...
+
+    def key_starts(self) -> NDArray[np.float64]:
+        """Give the second at which each key frame starts, ascending.
+
+        Raises:
+            VideoError: if the file cannot be read through.
+        """
+        ...
+
+    def key_frames_at(self, seconds: list[float], size: Size | None) -> tuple[Tensor, list[float]]:
+        """Decode key frames without any other frame.
+
+        Args:
+            seconds: ascending and not empty, out of ``key_starts()``.
+            size: as in ``frames_at``.
+
+        Returns:
+            As ``frames_at``.
+
+        Raises:
+            VideoError: if a frame cannot be decoded.
+        """
+        ...
+
+
+Media = Callable[[], str | BinaryIO]
+"""Gives a backend what it opens: ``file:`` and an absolute path, or a file object of its own that can seek."""
+
 
 @dataclass(kw_only=True, slots=True, frozen=True)
 class Backend:
     """A way to read and write video files."""
 
     name: str
-    open: Callable[[str], Decoder]
-    """From a path or URI; raises ``VideoError``."""
+    open: Callable[..., Decoder]
+    """``open(media, uri, track=, exact=, device=)``; raises ``VideoError``."""
     encode: Callable[..., None]
     """``encode(path, frames, fps=, crf=, pixel_format=)``: H.264 by libx264; raises ``VideoError``."""
+
+
+def resized(pixels: Tensor, size: Size | None) -> Tensor:
+    """Resize uint8 ``(N, 3, H, W)`` to ``(N, 3, *size)``, bilinear with antialiasing; ``None`` keeps it."""
+    if size is None or tuple(pixels.shape[2:]) == tuple(size):
+        return pixels
+    return interpolate(pixels, size=tuple(size), mode="bilinear", antialias=True, align_corners=False)
 
 
 REMEDY = "Download, copy or record the file again."

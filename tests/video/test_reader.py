@@ -190,9 +190,12 @@ def test_file_with_damaged_frames(tmp_path, backend):
 
 
 def test_file_of_another_kind(tmp_path, backend):
-    (tmp_path / "a.mp4").write_text("this is not a video\n" * 100)
+    (tmp_path / "a.mp4").write_bytes(bytes(range(256)) * 10)
     with pytest.raises(VideoError, match=r"a\.mp4': it is not a video file or its start is damaged \(Invalid data"):
         open_video(tmp_path / "a.mp4", backend=backend)
+    (tmp_path / "b.mp4").write_text("this is not a video\n" * 100)
+    with pytest.raises(VideoError, match=r"b\.mp4': it is not a video file but text\. Give a file that holds"):
+        open_video(tmp_path / "b.mp4", backend=backend)
 
 
 def test_sound_without_picture(tmp_path, backend):

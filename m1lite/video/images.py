@@ -1,0 +1,137 @@
+"""Play a folder or a pattern of images as a video: one image after the other, at a rate. Only those asked are read."""
+
+from __future__ import annotations
+
+import re
+from glob import glob
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from m1lite.video.base import Size, VideoMetadata, resized, undecodable, unreadable
+from m1lite.video.policy import file_path
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from m1lite.video.policy import VideoPolicy
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
+
+
+def names_images(uri: str) -> bool:
+    """Tell whether a path is a folder or a pattern.
+
+    Example:
+        >>> names_images("frames/*.png"), names_images("https://host/a.mp4?x=[1]"), names_images("no-such.mp4")
+        (True, False, False)
+    """
+    if "://" in uri and not uri.startswith("file://"):
+        return False
+    path = file_path(uri)
+    return Path(path).is_dir() or (any(sign in path for sign in "*?[") and not Path(path).exists())
+
+
+def find_images(uri: str, fps: float, policy: VideoPolicy) -> list[Path]:
+    """List the images of a folder or a pattern in the order of the numbers in their names.
+
+    Raises:
+        ValueError: if ``fps`` is not above 0.
+        VideoError: if there are none, or one may not be read.
+    """
+    if not 0 < fps < float("inf"):
+        raise ValueError(f"`image_fps` must be above 0, got {fps}.")
+    path = file_path(uri)
+    found = [Path(name) for name in (glob(f"{glob_escape(path)}/*") if Path(path).is_dir() else glob(path))]
+    files = sorted((one for one in found if one.suffix.lower() in SUFFIXES), key=lambda one: natural_order(str(one)))
+    if not files:
+        remedy = f"Name a folder or a pattern of {', '.join(SUFFIXES)} files."
+        raise unreadable(uri, f"it holds no images among {len(found)} files", remedy)
+    policy.check_frames(uri, len(files))
+    resolved = [policy.local_path(str(file)) for file in files]
+    policy.check_bytes(uri, sum(file.stat().st_size for file in resolved if file is not None))
+    return [file for file in resolved if file is not None]
+
+
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """Make a key that sorts ``a10`` after ``a9``.
+
+    Example:
+        >>> sorted(["a10.png", "a9.png", "a1.png"], key=natural_order)
+        ['a1.png', 'a9.png', 'a10.png']
+    """
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def glob_escape(path: str) -> str:
+    """Keep signs in a folder's name from being read as a pattern."""
+    return re.sub(r"([*?[])", r"[\1]", path)
+
+
+class ImageDecoder:
+    """Reads images, all of the size of the first; every one is a key frame.
+
+    Args:
+        files: in showing order.
+        fps: images per second.
+
+    Raises:
+        VideoError: if the first image cannot be read.
+    """
+
+    def __init__(self, files: list[Path], fps: float) -> None:
+        self._files = files
+        self._fps = fps
+        height, width = self._declared(files[0])
+        count = len(files)
+        self.metadata = VideoMetadata(duration=count / fps, fps=fps, num_frames=count, height=height, width=width)
+
+    def frames_at(self, seconds: list[float], size: Size | None = None) -> tuple[Tensor, list[float]]:
+        """Read the image shown at each second; see ``Decoder``."""
+        full = (self.metadata.height, self.metadata.width)
+        pixels = torch.empty((len(seconds), *(size or full), 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+        places = [min(int(second * self._fps), len(self._files) - 1) for second in seconds]
+        for row, place in enumerate(places):
+            file = self._files[place]
+            # The size is compared before the pixels are unpacked: a small file may hold a huge image.
+            if self._declared(file) != full:
+                found = f"the image {file.name!r} has the size {self._declared(file)}, the first one {full}"
+                raise unreadable(str(file.parent), found, "Give images of one size.")
+            pixels[row] = resized(_decoded(file, seconds)[None], size)[0]
+        return pixels, [place / self._fps for place in places]
+
+    def frame_starts(self) -> NDArray[np.float64]:
+        """Give the second at which each image is first shown."""
+        return np.arange(len(self._files)) / self._fps
+
+    def key_starts(self) -> NDArray[np.float64]:
+        """Give the second at which each image is first shown."""
+        return self.frame_starts()
+
+    def key_frames_at(self, seconds: list[float], size: Size | None = None) -> tuple[Tensor, list[float]]:
+        """Read images; see ``Decoder``."""
+        return self.frames_at([second + 0.5 / self._fps for second in seconds], size)
+
+    def _declared(self, file: Path) -> Size:
+        """Read height and width from the header, as the image is shown."""
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with Image.open(file) as image:
+                turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+                return (image.width, image.height) if turned else (image.height, image.width)
+        except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
+            raise unreadable(str(file), f"it is not an image ({error})", "Convert it, or take it away.") from error
+
+
+def _decoded(file: Path, seconds: list[float]) -> Tensor:
+    from torchvision.io import ImageReadMode, decode_image
+
+    try:
+        image: Tensor = decode_image(str(file), ImageReadMode.RGB, apply_exif_orientation=True)
+    except RuntimeError as error:
+        raise undecodable(str(file), seconds, str(error).strip().splitlines()[0]) from error
+    return image if image.ndim == 3 else image[0]
