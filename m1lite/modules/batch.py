@@ -37,7 +37,7 @@ class RolloutBatch:
     def to(self, device: torch.device | str, **kwargs: Any) -> RolloutBatch:
         """Move the tensors and return this object."""
         if self.tokens is not None:
-            self.tokens = {agent: _moved(tokens, device, **kwargs) for agent, tokens in self.tokens.items()}
+            self.tokens = {agent: moved(tokens, device, **kwargs) for agent, tokens in self.tokens.items()}
         return self
 
     def __repr__(self) -> str:
@@ -60,7 +60,8 @@ def no_tokens(agent: str, device: torch.device) -> TokenBatch:
     )
 
 
-def _moved(tokens: TokenBatch, device: torch.device | str, **kwargs: Any) -> TokenBatch:
+def moved(tokens: TokenBatch, device: torch.device | str, **kwargs: Any) -> TokenBatch:
+    """Return a batch with its tensors on a device."""
     return replace(
         tokens,
         input_ids=tokens.input_ids.to(device, **kwargs),

@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from m1lite.modules.batch import RolloutBatch, no_tokens
 from m1lite.modules.objective import Objective
-from m1lite.modules.optimizer import TeamOptimizer, changed_share
+from m1lite.modules.optimizer import NonFiniteUpdateError, TeamOptimizer, changed_share
 from m1lite.modules.ranks import check_same_on_ranks, check_world, num_ranks, reduce_over_ranks
 from m1lite.modules.schedules import Schedule, constant
 from m1lite.modules.update import AgentUpdate, token_means
@@ -42,10 +42,6 @@ _MODULE_KEYS = {"gradient_clip_val": "max_grad_norm", "accumulate_grad_batches":
 
 class StaleRolloutError(ValueError):
     """Tokens that were sampled under weights which the update may not use."""
-
-
-class NonFiniteUpdateError(RuntimeError):
-    """A loss or gradient that is not a number."""
 
 
 class MarlModule(pl.LightningModule):

@@ -6,6 +6,7 @@ Lightning's ``global_step`` counts optimiser steps. With one tick of this object
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
+
+
+class NonFiniteUpdateError(RuntimeError):
+    """A loss or gradient that is not a number."""
 
 
 class TeamOptimizer(Optimizer):
@@ -67,6 +72,30 @@ class TeamOptimizer(Optimizer):
     def _share_groups(self) -> None:
         # The same dicts and not copies: a learning rate that is set here holds for the agents.
         self.param_groups = [group for inner in self.agents.values() for group in inner.param_groups]
+
+
+def clip_gradients(optimizer: Optimizer, max_norm: float | None, *, step: int) -> float:
+    """Clip the gradient of all of an optimiser's parameters together, and refuse one that is not a number.
+
+    Args:
+        optimizer: holds the parameters; those without a gradient are left out.
+        max_norm: largest norm; None leaves the gradient as it is.
+        step: for the message.
+
+    Returns:
+        The norm before the clip.
+
+    Raises:
+        NonFiniteUpdateError: if it is not finite, which it is not either where the loss is not.
+    """
+    parameters = [value for group in optimizer.param_groups for value in group["params"] if value.grad is not None]
+    norm = torch.nn.utils.clip_grad_norm_(parameters, math.inf if max_norm is None else max_norm).item()
+    if not math.isfinite(norm):
+        raise NonFiniteUpdateError(
+            f"The gradient's norm at step {step} is {norm}, so nothing was learnt from it; lower the learning rate, or "
+            "look for what is not a number in the batch."
+        )
+    return norm
 
 
 @torch.no_grad()

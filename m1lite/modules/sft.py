@@ -16,6 +16,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
+from m1lite.modules.optimizer import clip_gradients
 from m1lite.modules.packing import predicting_states, prepare_packing
 from m1lite.records import TurnKind
 from m1lite.rl.logprobs import hidden_logprobs
@@ -202,7 +203,7 @@ class SftModule(pl.LightningModule):
         warmup: share of the budget over which the rate rises, in [0, 1).
         cooldown: share of the budget over which the rate falls, in (0, 1 - warmup]; None lets it fall from the top of
             the rise on.
-        max_grad_norm: the gradient is clipped to this norm; None leaves it.
+        max_grad_norm: the gradient is clipped to this norm; None leaves it. One that is not a number raises either way.
         packing: compute a batch's rows end to end instead of padded (``packing.py``): the same loss and gradients.
 
     Raises:
@@ -276,8 +277,7 @@ class SftModule(pl.LightningModule):
 
     @override
     def configure_gradient_clipping(self, optimizer: Optimizer, *_: Any, **__: Any) -> None:
-        if self.max_grad_norm is not None:
-            self.clip_gradients(optimizer, gradient_clip_val=self.max_grad_norm, gradient_clip_algorithm="norm")
+        clip_gradients(optimizer, self.max_grad_norm, step=self.global_step)
 
     @override
     def on_train_start(self) -> None:

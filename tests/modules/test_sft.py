@@ -1,3 +1,4 @@
+import math
 import time
 from functools import partial
 
@@ -9,6 +10,8 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, AdamW
 
+from m1lite.modules.bases import hash_weights
+from m1lite.modules.optimizer import NonFiniteUpdateError
 from m1lite.modules.sft import SftLoader, SftModule, SftRow, collate_rows, learning_rate_factor, turns_row
 from m1lite.modules.tiny import tiny_base
 from m1lite.records import Turn, TurnKind
@@ -117,9 +120,15 @@ def test_packed_rows_give_the_loss_gradient_and_answers_of_padded_ones(lora):
     assert (other_weight, other_right.tolist()) == (weight, right.tolist())
     for name, gradient in gradients.items():
         torch.testing.assert_close(others[name], gradient, atol=1e-5, rtol=1e-5, msg=name)
-    needed = sum(len(row.input_ids) - 1 for row in rows)
-    assert widths[0] == (1, needed - len(rows[4].input_ids) + 1, 32)
-    assert widths[1] == (1, needed - 1, 32), "of the row that is not learnt, up to its answer"
+
+    def distinct(*ends):  # a beginning that rows have in common is computed once
+        return len({tuple(rows[row].input_ids[:end]) for row, last in enumerate(ends) for end in range(1, last + 1)})
+
+    needed = [len(row.input_ids) - 1 for row in rows]
+    assert widths[0] == (1, distinct(*(0 if row == 4 else end for row, end in enumerate(needed))), 32)
+    assert widths[1] == (1, distinct(*(end - (row == 4) for row, end in enumerate(needed))), 32), (
+        "of the row that is not learnt, up to its answer"
+    )
 
 
 def test_a_tiny_base_learns_to_copy_and_stops_at_its_steps(base):
@@ -133,6 +142,16 @@ def test_a_tiny_base_learns_to_copy_and_stops_at_its_steps(base):
     assert log.exact[-1] >= log.exact[0]
     assert max(log.rates) == pytest.approx(0.02, rel=0.05)
     assert log.rates[-1] < 0.001
+
+
+def test_a_loss_that_is_not_a_number_changes_nothing_and_is_named(base):
+    before = hash_weights(base)
+    rows = copying_rows(4)
+    rows[0].weights[-1] = math.inf
+    module = SftModule(base, optimizer=partial(AdamW, lr=0.02), steps=2, max_grad_norm=None)
+    with pytest.raises(NonFiniteUpdateError, match="norm at step 0 is nan, so nothing was learnt from it"):
+        fit(module, SftLoader(rows, 4, pad_id=0))
+    assert hash_weights(base) == before
 
 
 def test_validation_counts_rows_whose_answer_is_the_likeliest(base):
