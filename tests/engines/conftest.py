@@ -2,6 +2,14 @@
 
 import copy
 import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -130,6 +138,84 @@ def shared_vllm(base_directory):
     engine.close()
 
 
+SERVER_OPTIONS = {
+    "--dtype": "float32",
+    "--max-model-len": MAX_MODEL_LEN,
+    "--max-num-batched-tokens": TOKEN_BUDGET,
+    "--kv-cache-memory-bytes": 64 << 20,
+    "--block-size": 32,
+    "--logprobs-mode": "processed_logprobs",
+    "--max-loras": 5,
+    "--max-lora-rank": 16,
+    "--generation-config": "vllm",
+    "--distributed-executor-backend": "uni",
+    "--uvicorn-log-level": "warning",
+}
+SERVER_FLAGS = ("--enforce-eager", "--no-enable-chunked-prefill", "--tokens-only", "--enable-lora")
+
+
+@contextmanager
+def vllm_server(model, log):
+    """Run vLLM's own server in a session of its own and give its address once it is healthy."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = [str(part) for option in SERVER_OPTIONS.items() for part in option]
+    # What `vllm serve` runs; that command looks for a distribution named vllm, which the CPU build is not.
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--port", str(port)]
+    threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    process = subprocess.Popen(
+        [*command, "--host", "127.0.0.1", *SERVER_FLAGS, *options],
+        env={**os.environ, **threads, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "VLLM_NO_USAGE_STATS": "1"},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        due = time.monotonic() + 400
+        while not healthy(url):
+            assert process.poll() is None, f"the server ended with {process.returncode}, see {log.name}"
+            assert time.monotonic() < due, f"the server did not start, see {log.name}"
+            time.sleep(0.5)
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def healthy(url):
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def server_url(base_directory, tmp_path_factory):
+    if importlib.util.find_spec("vllm") is None:
+        pytest.skip("vLLM is not installed")
+    with (
+        (tmp_path_factory.mktemp("server") / "log.txt").open("w") as log,
+        vllm_server(base_directory, log) as url,
+    ):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def shared_server(server_url, base_directory):
+    from m1lite.engines.server import ServerEngine
+
+    engine = ServerEngine(base_directory, POLICIES, urls=[server_url], max_model_len=MAX_MODEL_LEN)
+    yield engine
+    engine.close()
+
+
 def reset(engine, trainer):
     """Bring a shared engine to the same state before each test: base under version 0, two adapters."""
     engine.load_base(trainer.base.state_dict().items(), 0)
@@ -149,6 +235,11 @@ def vllm_engine(shared_vllm, trainer):
 
 
 @pytest.fixture
+def server_engine(shared_server, trainer):
+    return reset(shared_server, trainer)
+
+
+@pytest.fixture
 def scripted_engine(trainer):
     from m1lite.engines.scripted import ScriptedEngine
 
@@ -160,13 +251,22 @@ def scripted_engine(trainer):
     return reset(engine, trainer)
 
 
-@pytest.fixture(params=["scripted", "hf", pytest.param("vllm", marks=pytest.mark.slow)])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("vllm", "server")]
+
+
+@pytest.fixture(params=["scripted", "hf", *SLOW])
 def engine(request):
     """Each engine in turn."""
     return request.getfixturevalue(f"{request.param}_engine")
 
 
-@pytest.fixture(params=["hf", pytest.param("vllm", marks=pytest.mark.slow)])
+@pytest.fixture(params=["hf", *SLOW])
 def real_engine(request):
     """Each engine with a model in turn."""
+    return request.getfixturevalue(f"{request.param}_engine")
+
+
+@pytest.fixture(params=["hf", SLOW[0]])
+def local_engine(request):
+    """Each engine with a model in this process, whose base can be replaced, in turn."""
     return request.getfixturevalue(f"{request.param}_engine")

@@ -233,16 +233,16 @@ def test_an_adapter_that_does_not_fit_is_refused_and_the_old_one_stays(real_engi
     assert trainer.gap(requests, real_engine.generate(requests)) < TOLERANCE
 
 
-def test_a_new_base_is_served_as_the_trainer_has_it_and_adapters_stay_on_it(real_engine, trainer, make_requests):
+def test_a_new_base_is_served_as_the_trainer_has_it_and_adapters_stay_on_it(local_engine, trainer, make_requests):
     requests = make_requests(32)
-    before = real_engine.generate(requests)
+    before = local_engine.generate(requests)
     generator = torch.Generator().manual_seed(4)
     moved = {name: tensor.clone() for name, tensor in trainer.base.state_dict().items()}
     moved = {name: tensor + 0.02 * torch.randn(tensor.shape, generator=generator) for name, tensor in moved.items()}
     moved["lm_head.weight"] = moved["model.embed_tokens.weight"]  # tied
-    real_engine.load_base(moved.items(), 5)
-    assert real_engine.versions() == {"ada": 1, "bea": 2, "cyd": 5, "dov": 5}
-    after = real_engine.generate(requests)
+    local_engine.load_base(moved.items(), 5)
+    assert local_engine.versions() == {"ada": 1, "bea": 2, "cyd": 5, "dov": 5}
+    after = local_engine.generate(requests)
     for model in (*trainer.models.values(), trainer.base):
         plain = model.base_model.model if model is not trainer.base else model
         keep = {name: tensor.clone() for name, tensor in plain.state_dict().items()}
