@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import TYPE_CHECKING, Literal, TypeVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch.distributed as dist
 
@@ -93,6 +95,37 @@ def barrier() -> None:
     """Wait until every rank is here."""
     if num_ranks() > 1:
         dist.barrier()
+
+
+class AbsentRankError(RuntimeError):
+    """A rank that did not come to where the others wait."""
+
+
+def meet(what: str, *, seconds: float) -> None:
+    """Wait until every rank is here, but not for ever: a rank that failed alone would leave the others hanging.
+
+    Args:
+        what: what the ranks are about to do together, for the message.
+        seconds: deadline.
+
+    Raises:
+        AbsentRankError: on every rank that came, naming this rank; on rank 0 also those that did not come.
+    """
+    if num_ranks() == 1:
+        return
+    try:
+        dist.monitored_barrier(_gloo_group(dist.group.WORLD), timedelta(seconds=seconds), wait_all_ranks=True)
+    except RuntimeError as error:
+        raise AbsentRankError(
+            f"Rank {dist.get_rank()} waited {seconds:g} s for all {num_ranks()} ranks to meet for {what}; the cause "
+            f"stands in the log of the one that is absent. {error}"
+        ) from error
+
+
+@functools.lru_cache(maxsize=1)
+def _gloo_group(world: Any) -> Any:
+    """Make a group of all ranks that can tell who is absent, which NCCL's cannot; once for a default group."""
+    return dist.new_group(backend="gloo")
 
 
 def gather_rows(rows: Sequence[T]) -> list[T]:
