@@ -168,10 +168,8 @@ class PyavDecoder:
 
     def _from(self, key: int, spared: frozenset[int]) -> Iterator[av.VideoFrame]:
         """Decode forward from a key frame; where frames can be left out, only ``spared`` ones surely come."""
-        # Containers without an index (MPEG-TS) seek by decoding time and would miss the key frame by its showing time.
-        self._container.seek(int(self._keys[key][1]), stream=self._stream, backward=True)
         selective = self._context.name == "h264"
-        for packet in self._container.demux(self._stream):
+        for packet in self._packets(key):
             if selective:
                 needed = packet.pts is None or packet.pts in spared
                 self._context.skip_frame = "DEFAULT" if needed else "NONREF"
@@ -182,9 +180,8 @@ class PyavDecoder:
         starts = self.key_starts()
         self._context.skip_frame = "DEFAULT"
         for second in seconds:
-            shown, decoded = self._keys[int(np.abs(starts - second).argmin())]
-            self._container.seek(int(decoded), stream=self._stream, backward=True)
-            packet = next((one for one in self._container.demux(self._stream) if one.pts == shown), None)
+            key = int(np.abs(starts - second).argmin())
+            packet = next((one for one in self._packets(key) if one.pts == self._keys[key][0]), None)
             if packet is None:
                 return
             frame = next(chain(self._pictures(packet), self._pictures(None)), None)
@@ -192,6 +189,20 @@ class PyavDecoder:
             if frame is None:
                 return
             yield frame
+
+    def _packets(self, key: int) -> Iterator[Packet]:
+        """Read forward from a key frame, or from some packets before it."""
+        shown, decoded = self._keys[key]
+        # The index of these holds showing times. Others (MPEG-TS) seek by decoding time and would miss the key frame.
+        by_showing = self._container.format.name.startswith(("mov", "matroska"))
+        self._container.seek(shown if by_showing else decoded, stream=self._stream, backward=True)
+        packets = self._container.demux(self._stream)
+        first = next(packets, None)
+        if by_showing and first is not None and first.pts is not None and first.pts > shown:
+            self._container.seek(decoded, stream=self._stream, backward=True)
+            packets = self._container.demux(self._stream)
+            first = next(packets, None)
+        return packets if first is None else chain((first,), packets)
 
     def _pictures(self, packet: Packet | None) -> Iterator[av.VideoFrame]:
         return (frame for frame in self._context.decode(packet) if frame.pts is not None)
