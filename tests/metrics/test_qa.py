@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from m1lite.metrics import MultipleChoiceAccuracy, OpenAnswerScore
+from m1lite.metrics import GroupedMetric, MultipleChoiceAccuracy, OpenAnswerScore
 
 
 def values(metric):
@@ -70,6 +70,27 @@ def test_open_answers_by_rouge():
     metric.update(["red car", "blue", None], ["a red car", "red", "red"])
     rouge = (2 * 2 / 5 + 2 * 1 / 3 + 2 * 2 / 5) / 3  # words, pairs of words, longest common subsequence
     assert values(metric) == pytest.approx({"rouge": rouge / 3, "answered": 2 / 3})
+
+
+def test_open_answers_by_a_judge():
+    asked = []
+
+    def judge(question, prediction, target):
+        asked.append((question, prediction, target))
+        return {"a cat": 1.0, "a pet": 0.5, "?": None}[prediction]
+
+    metric = OpenAnswerScore(judge=judge)
+    metric.update(["a cat", None], ["cat", "dog"], ["who sleeps?", "who barks?"])
+    metric.update(["?", "a pet"], ["cat", ["cat", "kitten"]], question=["who?", "what is it?"])
+    assert values(metric) == pytest.approx({"judge": 1.5 / 3, "answered": 0.75, "judged": 0.75})
+    assert asked == [("who sleeps?", "a cat", "cat"), ("who?", "?", "cat"), ("what is it?", "a pet", ["cat", "kitten"])]
+    grouped = GroupedMetric(OpenAnswerScore(judge=judge), by="task")
+    grouped.update(["a cat", "a pet"], ["cat", "cat"], ["who?", "what?"], task=["sleep", "look"])
+    assert grouped.compute()["judge/task=look"] == 0.5
+    with pytest.raises(ValueError, match="2 answers, 2 targets and no questions"):
+        metric.update(["a", "b"], ["a", "b"])
+    with pytest.raises(ValueError, match=r"graded 'x' with 3; a grade is in \[0, 1\]"):
+        OpenAnswerScore(judge=lambda *_: 3).update(["x"], ["y"], ["z"])
 
 
 def test_open_answer_errors_name_the_value():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m1lite.configuration import compose as compose_config
-from m1lite.metrics import CaptionEvents
+from m1lite.metrics import CaptionEvents, OpenAnswerScore
 from m1lite.records import Task
 from m1lite.rewards.asking import Asker, Reply
 from m1lite.rewards.compose import WeightedTerm, compose, term_stats
@@ -146,6 +146,20 @@ def test_events_beyond_the_bound_get_no_credit(stub, asker):
     stub.answer = lambda body: json.dumps({"relations": ["entailment"] * body["messages"][1]["content"].count(". ")})
     told, true = EventJudge(asker, max_events=2)(["a"] * 5, ["b"])
     assert (told, true) == ([True, True, False, False, False], [True])
+
+
+def test_open_answers_as_a_metric(stub, asker):
+    def grade(body):
+        asked = body["messages"][1]["content"]
+        return "no object" if "who?" in asked else '{"reason": "half", "score": 0.5}'
+
+    stub.answer = grade
+    metric = OpenAnswerScore(judge=AnswerJudge(asker))
+    metric.update(["onion", "a vegetable", "somebody", None], ["an onion"] * 4, ["what?", "what?", "who?", "what?"])
+    assert {name: value.item() for name, value in metric.compute().items()} == pytest.approx(
+        {"judge": (1.0 + 0.5 + 0.0) / 3, "answered": 0.75, "judged": 0.75}
+    )
+    assert len(stub.requests) == 2, "what equals the truth and no answer need no model"
 
 
 def test_open_answers(stub, asker):
