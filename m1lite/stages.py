@@ -21,6 +21,7 @@ from m1lite.assembly import PolicyWeights
 from m1lite.baselines import blind_result, oracle, task_means
 from m1lite.callbacks.interrupt import InterruptCallback, stops_are_told_apart
 from m1lite.callbacks.meters import MeterCallback
+from m1lite.callbacks.probe import Probe
 from m1lite.callbacks.record import RecordCallback
 from m1lite.callbacks.rollout import RolloutCallback
 from m1lite.callbacks.sync import SyncCallback
@@ -240,7 +241,7 @@ class Stages:
                     seed=self.seed,
                     validation=partial(play, **validation),
                 ),
-                SyncCallback(PolicyWeights(party.engines)),
+                SyncCallback(PolicyWeights(party.engines), Probe(party.engines.generate)),
                 RecordCallback(self.directory),
                 TrainedTokens(self.tokens),
                 InterruptCallback(self.say),
