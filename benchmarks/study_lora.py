@@ -168,7 +168,7 @@ class Study:
             party.engines.close()
 
     def _train(self, party: Party, learning: Learning, team: Team) -> Stopwatch:
-        play = partial(run, generate=party.engines.generate, run_tools=party.toolbox.run, **learning.play)
+        play = partial(run, sampler=party.engines, tools=party.toolbox, **learning.play)
         clock = Stopwatch(self.seconds if self.count_cpu else None)
         trainer = learning.make_trainer(
             callbacks=[
@@ -191,8 +191,8 @@ class Study:
     def _play(self, party: Party, config: DictConfig, samples: Sequence[Any]) -> Played:
         play = build_learning(config).play
         evaluator = Evaluator(
-            generate=party.engines.generate,
-            run_tools=party.toolbox.run,
+            sampler=party.engines,
+            tools=party.toolbox,
             score=score_answers,
             **{name: play[name] for name in ("aggregate", "max_rounds", "max_calls")},
             batch_size=config.evaluation.batch_size,

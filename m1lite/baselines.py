@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from m1lite.records import Answer, Box, Sample, Span, Task, ToolCall
 
 if TYPE_CHECKING:
-    from m1lite.collaboration.loop import RunTools
+    from m1lite.toolbox.base import RunTools
     from m1lite.evaluation import Score
 
 Guess = Callable[[Sample], Answer]

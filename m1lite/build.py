@@ -33,7 +33,6 @@ from m1lite.toolbox.base import Toolbox
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from m1lite.collaboration.loop import RunTools
     from m1lite.data.datamodule import SampleDataModule
     from m1lite.modules.bases import Base
     from m1lite.modules.marl import MarlModule
@@ -129,8 +128,8 @@ def build_evaluator(config: DictConfig, party: Party, *, batch_size: int = 64) -
     """Make what plays a team outside of a training, with the run's rules of collaboration."""
     rules = config.collaboration
     return Evaluator(
-        generate=party.engines.generate,
-        run_tools=party.toolbox.run,
+        sampler=party.engines,
+        tools=party.toolbox,
         score=score_answers,
         aggregate=instantiate(rules.aggregate),
         max_rounds=rules.max_rounds,
@@ -171,11 +170,11 @@ def build_stages(config: DictConfig) -> Stages:
     )
 
 
-def _drills(config: DictConfig, toolbox: Toolbox) -> tuple[list[Sample], RunTools]:
+def _drills(config: DictConfig, toolbox: Toolbox) -> tuple[list[Sample], Toolbox]:
     """Make the reading drills' questions, and the same tools with scripts for eyes."""
     scenes: DrawnScenes = instantiate(config.sft.drawn_scenes)
     tools = [toolbox[name] for name in toolbox.names]
-    return scenes.samples, Toolbox(tools, look=scenes.look).run
+    return scenes.samples, Toolbox(tools, look=scenes.look)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from m1lite.callbacks.interrupt import stops_are_told_apart
 from m1lite.callbacks.tokens import TrainedTokens
-from m1lite.collaboration.loop import RunTools, run
+from m1lite.collaboration.loop import run
 from m1lite.collaboration.topology import Topology
 from m1lite.data.demonstrations import Demonstrator, read_results
 from m1lite.data.evidence import shown
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from m1lite.agents.agent import Agent
+    from m1lite.collaboration.scheduler import Tools
     from m1lite.records import Episode
 
 _BATCH = 64
@@ -67,13 +68,13 @@ class Lessons:
     answer_weight: float = 1.0
     seed: int = 0
 
-    def rows(self, agents: Sequence[Agent], samples: Sequence[Sample], run_tools: RunTools) -> list[SftRow]:
+    def rows(self, agents: Sequence[Agent], samples: Sequence[Sample], tools: Tools) -> list[SftRow]:
         """Play this rank's share of the episodes and gather the rows of all ranks.
 
         Args:
             agents: the team to teach.
             samples: of the synthetic world; all questions about a video that a drill may ask.
-            run_tools: the real tools.
+            tools: the real tools.
 
         Returns:
             The same rows in the same order on every rank, whatever the number of ranks.
@@ -92,7 +93,7 @@ class Lessons:
         mine = [
             (place, row)
             for place in range(this_rank(), len(batches), num_ranks())
-            for row in self._play(*batches[place], agents=agents, samples=samples, run_tools=run_tools)
+            for row in self._play(*batches[place], agents=agents, samples=samples, tools=tools)
         ]
         return [row for _, row in sorted(gather_rows(mine), key=itemgetter(0))]
 
@@ -104,7 +105,7 @@ class Lessons:
         *,
         agents: Sequence[Agent],
         samples: Sequence[Sample],
-        run_tools: RunTools,
+        tools: Tools,
     ) -> list[SftRow]:
         """Play the ``number``-th batch of its kind, of ``count`` samples; nothing in it depends on the rank."""
         rng = Random(f"lessons {self.seed} {drills} {number}")
@@ -112,8 +113,8 @@ class Lessons:
         episodes = run(
             _balanced(samples, count, rng),
             teacher.players,
-            teacher.generate,
-            run_tools,
+            teacher.sampler,
+            tools,
             episodes=1,
             seed=rng.getrandbits(62),
             topology=self.topology,
@@ -195,7 +196,7 @@ class ColdStart:
         self,
         lessons: Lessons,
         questions: Callable[[str], Sequence[Sample]],
-        drills: tuple[Sequence[Sample], RunTools],
+        drills: tuple[Sequence[Sample], Tools],
         *,
         optimizer: Callable[[Iterable[tuple[str, Tensor]]], Optimizer]
         | Mapping[str, Callable[[Iterable[tuple[str, Tensor]]], Optimizer]],
@@ -213,17 +214,17 @@ class ColdStart:
         self.interchangeable = interchangeable
         self.seed = seed
 
-    def rows(self, agents: Sequence[Agent], run_tools: RunTools) -> tuple[list[SftRow], list[SftRow]]:
+    def rows(self, agents: Sequence[Agent], tools: Tools) -> tuple[list[SftRow], list[SftRow]]:
         """Make the rows to learn from and those to validate on, which are drills on real videos.
 
         Args:
             agents: the team to teach.
-            run_tools: the real tools.
+            tools: the real tools.
         """
-        shown = replace(self.lessons, num_drills=0).rows(agents, self.questions("train"), run_tools)
+        shown = replace(self.lessons, num_drills=0).rows(agents, self.questions("train"), tools)
         drilled = replace(self.lessons, num_demonstrations=0).rows(agents, *self.drills)
         held = replace(self.lessons, num_demonstrations=0, num_drills=self.validation_drills)
-        return [*shown, *drilled], held.rows(agents, self.questions("val"), run_tools)
+        return [*shown, *drilled], held.rows(agents, self.questions("val"), tools)
 
     def train(
         self,

@@ -13,13 +13,16 @@ from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from m1lite.collaboration.aggregate import Aggregate, vote
-from m1lite.collaboration.loop import Generate, RunTools, run
+from m1lite.collaboration.loop import run
 from m1lite.collaboration.topology import Topology, complete
 from m1lite.metrics.bootstrap import Estimate, bootstrap_difference, bootstrap_mean
 from m1lite.records import Answer, Episode, Sample, Status
 
 if TYPE_CHECKING:
     from m1lite.agents.agent import Agent
+    from m1lite.collaboration.scheduler import Tools
+    from m1lite.engines.base import Sampler
+    from m1lite.records import ToolCall, ToolResult
 
 Score = Callable[[Sequence[Sample], Sequence[Answer | None]], list[float]]
 """Scores answers in [0, 1], one per sample."""
@@ -50,8 +53,8 @@ class Evaluator:
     """Plays a team on samples.
 
     Args:
-        generate: draws replies.
-        run_tools: runs calls.
+        sampler: draws replies.
+        tools: runs calls.
         score: scores answers in [0, 1].
         aggregate: the team's answer.
         max_rounds: of execution and communication.
@@ -60,8 +63,8 @@ class Evaluator:
         seed: of all replies; the same for every evaluation, so that comparisons are paired.
     """
 
-    generate: Generate
-    run_tools: RunTools
+    sampler: Sampler
+    tools: Tools
     score: Score
     aggregate: Aggregate = vote
     max_rounds: int = 5
@@ -76,7 +79,7 @@ class Evaluator:
         *,
         temperature: float,
         topology: Topology = complete,
-        run_tools: RunTools | None = None,
+        tools: Tools | None = None,
         on_batch: Callable[[int], None] | None = None,
     ) -> list[Episode]:
         """Play one episode per sample.
@@ -86,7 +89,7 @@ class Evaluator:
             samples: with distinct ids.
             temperature: of every agent; 0 is greedy.
             topology: who reads whom.
-            run_tools: instead of the evaluator's own.
+            tools: instead of the evaluator's own.
             on_batch: called with the number of samples of every finished batch.
 
         Returns:
@@ -99,8 +102,8 @@ class Evaluator:
             episodes += run(
                 batch,
                 players,
-                self.generate,
-                run_tools or self.run_tools,
+                self.sampler,
+                tools or self.tools,
                 episodes=1,
                 seed=self.seed,
                 topology=topology,
@@ -143,33 +146,35 @@ def _verdict(episode: Episode, team: float, agents: dict[str, float]) -> Verdict
     )
 
 
-def other_videos(samples: Sequence[Sample], run_tools: RunTools) -> RunTools:
-    """Make tools look at another video than the question's: the blind control for a trained team.
+class OtherVideos:
+    """Tools that look at another video than the question's: the blind control for a trained team.
 
     Every sample gets the next video in order of duration, so that windows stay legal as far as can be; the longest
     video's get the shortest.
 
     Args:
         samples: all samples that will be played, of at least two videos.
-        run_tools: the real tools.
+        tools: the real tools.
 
     Raises:
         ValueError: if there is only one video.
     """
-    durations = {sample.video: sample.duration for sample in samples}
-    videos = sorted(durations, key=lambda video: (durations[video], video))
-    if len(videos) < 2:
-        raise ValueError(f"`samples` show {len(videos)} video(s); another video's results need at least 2.")
-    following = dict(zip(videos, [*videos[1:], videos[0]], strict=True))
 
-    def run_elsewhere(calls: Sequence[tuple[Sample, Any]]) -> list[Any]:
+    def __init__(self, samples: Sequence[Sample], tools: Tools) -> None:
+        self._durations = {sample.video: sample.duration for sample in samples}
+        videos = sorted(self._durations, key=lambda video: (self._durations[video], video))
+        if len(videos) < 2:
+            raise ValueError(f"`samples` show {len(videos)} video(s); another video's results need at least 2.")
+        self._following = dict(zip(videos, [*videos[1:], videos[0]], strict=True))
+        self._tools = tools
+
+    def submit(self, calls: Sequence[tuple[Sample, ToolCall]], done: Callable[[list[ToolResult]], None]) -> None:
+        """Start calls on the other videos."""
         moved = []
         for sample, call in calls:
-            video = following[sample.video]
-            moved.append((replace(sample, video=video, duration=durations[video]), call))
-        return run_tools(moved)
-
-    return run_elsewhere
+            video = self._following[sample.video]
+            moved.append((replace(sample, video=video, duration=self._durations[video]), call))
+        self._tools.submit(moved, done)
 
 
 def summary(verdicts: Sequence[Verdict], *, num_draws: int = 10_000) -> dict[str, Any]:

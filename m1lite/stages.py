@@ -29,7 +29,7 @@ from m1lite.callbacks.tokens import TrainedTokens, counted
 from m1lite.collaboration.loop import run
 from m1lite.collaboration.topology import Topology, complete, hidden
 from m1lite.console import progress, say
-from m1lite.evaluation import Evaluator, Verdict, other_videos
+from m1lite.evaluation import Evaluator, OtherVideos, Verdict
 from m1lite.ledger import Ledger, write_whole
 from m1lite.modules.adapters import read_adapter, save_adapters
 from m1lite.modules.bases import base_tensors, load_base
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from m1lite.assembly import Member
     from m1lite.callbacks.rollout import Play
     from m1lite.cold_start import ColdStart
+    from m1lite.collaboration.scheduler import Tools
     from m1lite.data.datamodule import SampleDataModule
     from m1lite.engines.base import EngineGroup
     from m1lite.modules.bases import Base
@@ -158,8 +159,8 @@ class Stages:
         self.tokens: Counter[str] = Counter()
         """What this rank has read, sampled and trained on in the current stage."""
         self.evaluator = Evaluator(
-            generate=party.engines.generate,
-            run_tools=party.toolbox.run,
+            sampler=party.engines,
+            tools=party.toolbox,
             score=score,
             aggregate=learning.play["aggregate"],
             max_rounds=learning.play["max_rounds"],
@@ -202,7 +203,7 @@ class Stages:
                 base.model.load_state_dict(bases[name].model.state_dict())
                 base.name = bases[name].name
         else:
-            rows, validation = cold_start.rows(party.agents, party.toolbox.run)
+            rows, validation = cold_start.rows(party.agents, party.toolbox)
             self.say(f"  {len(rows)} rows to learn from, {len(validation)} to validate on")
             curves = cold_start.train(
                 party.bases,
@@ -230,7 +231,7 @@ class Stages:
         """Train the team; where a checkpoint lies in the folder, continue from it."""
         party, learning = self.party, self.learning
         team = learning.make_team(party.bases, {name: member.base for name, member in party.members.items()})
-        play = partial(counted(run, self.tokens), generate=party.engines.generate, run_tools=party.toolbox.run)
+        play = partial(counted(run, self.tokens), sampler=party.engines, tools=party.toolbox)
         validation = {**learning.play, "topology": complete, "episodes": 1}
         trainer = learning.make_trainer(
             callbacks=[
@@ -266,7 +267,7 @@ class Stages:
         self._evaluate("marl_hidden_val", val, topology=hidden)
         self._evaluate("marl_hidden", test, topology=hidden)
         for name, samples in (("marl_other_video_val", val), ("marl_other_video", list(test))):
-            self._evaluate(name, samples, run_tools=other_videos(samples, self.party.toolbox.run))
+            self._evaluate(name, samples, tools=OtherVideos(samples, self.party.toolbox))
 
     def _more_sft(self, cold_start: ColdStart, test: Sequence[Sample]) -> None:
         """Continue the cold start on the same kind of rows for the seconds that MARL took, and evaluate that team."""
@@ -289,7 +290,7 @@ class Stages:
         *,
         temperature: float = 1.0,
         topology: Topology = complete,
-        run_tools: Any = None,
+        tools: Tools | None = None,
     ) -> None:
         """Play this rank's share, or read what an earlier run of this folder found."""
         if not samples:
@@ -306,7 +307,7 @@ class Stages:
                 share,
                 temperature=temperature,
                 topology=topology,
-                run_tools=run_tools,
+                tools=tools,
                 on_batch=advance,
             )
         own = self.evaluator.verdicts(episodes)

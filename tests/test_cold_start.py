@@ -108,7 +108,7 @@ def test_demonstrations_weigh_replies_and_answers_that_were_shown(
     world_agents, world_toolbox, questions, truths, topology
 ):
     lessons = Lessons(topology=topology, num_demonstrations=60, num_drills=0, answer_weight=2.0)
-    rows = lessons.rows(world_agents, questions, world_toolbox.run)
+    rows = lessons.rows(world_agents, questions, world_toolbox)
     assert Counter(row.agent for row in rows) == dict.fromkeys(("ada", "bea", "cyd", "dov"), 60)
     found = sum((read_row(row, world_agents[0].chat, truths) for row in rows), Counter())
     assert found.keys() == {("other", 1.0), ("answer", 2.0), ("answer", 0.0)}
@@ -120,7 +120,7 @@ def test_drills_weigh_nothing_but_answers_that_were_shown(world_agents, world_to
     """With a short context some agents never read their last results; these are no ground for an answer."""
     agents = [replace(agent, max_context=max_context) for agent in world_agents]
     lessons = Lessons(topology=complete, num_demonstrations=0, num_drills=30, answers_per_drill=3)
-    rows = lessons.rows(agents, questions, world_toolbox.run)
+    rows = lessons.rows(agents, questions, world_toolbox)
     per_row = [read_row(row, agents[0].chat, truths) for row in rows]
     for found in per_row:
         assert found.keys() <= {("other", 0.0), ("answer", 1.0)}
@@ -131,30 +131,30 @@ def test_drills_weigh_nothing_but_answers_that_were_shown(world_agents, world_to
 
 def test_lessons_play_as_many_episodes_as_asked_from_few_samples(world_agents, world_toolbox, questions):
     lessons = Lessons(topology=hidden, num_demonstrations=11, num_drills=0)
-    rows = lessons.rows(world_agents, questions[:4], world_toolbox.run)
+    rows = lessons.rows(world_agents, questions[:4], world_toolbox)
     assert Counter(row.agent for row in rows)["ada"] == 11
 
 
 def test_rows_depend_on_the_seed_and_not_on_the_number_of_ranks(world_agents, world_toolbox, questions, monkeypatch):
     monkeypatch.setattr(cold_start, "_BATCH", 5)
     lessons = Lessons(topology=RandomDag(0.5), num_demonstrations=12, num_drills=8, seed=3)
-    alone = lessons.rows(world_agents, questions, world_toolbox.run)
-    assert lessons.rows(world_agents, questions, world_toolbox.run) == alone
-    assert replace(lessons, seed=4).rows(world_agents, questions, world_toolbox.run) != alone
+    alone = lessons.rows(world_agents, questions, world_toolbox)
+    assert lessons.rows(world_agents, questions, world_toolbox) == alone
+    assert replace(lessons, seed=4).rows(world_agents, questions, world_toolbox) != alone
     shares = []
     for rank in range(3):
         monkeypatch.setattr(cold_start, "num_ranks", lambda: 3)
         monkeypatch.setattr(cold_start, "this_rank", lambda rank=rank: rank)
         monkeypatch.setattr(cold_start, "gather_rows", lambda rows: shares.append(rows) or rows)
-        lessons.rows(world_agents, questions, world_toolbox.run)
+        lessons.rows(world_agents, questions, world_toolbox)
     assert 0 < min(map(len, shares)) <= max(map(len, shares)) < 0.7 * len(alone), "the ranks share the work"
     monkeypatch.setattr(cold_start, "gather_rows", lambda rows: [row for share in shares for row in share])
-    assert lessons.rows(world_agents, questions, world_toolbox.run) == alone
+    assert lessons.rows(world_agents, questions, world_toolbox) == alone
 
 
 def test_no_samples_are_refused(world_agents, world_toolbox):
     with pytest.raises(ValueError, match="`samples` is empty; lessons are made of at least one question"):
-        Lessons(topology=complete).rows(world_agents, [], world_toolbox.run)
+        Lessons(topology=complete).rows(world_agents, [], world_toolbox)
 
 
 def loss(model, rows):
@@ -174,7 +174,7 @@ def test_every_base_learns_from_its_own_agents(world_agents, world_toolbox, ques
     ticks = count()  # the budget is wall time; this clock makes it about 40 steps on any machine
     monkeypatch.setattr(sft, "time", SimpleNamespace(monotonic=lambda: next(ticks) * 1000 / 80))
     lessons = Lessons(topology=complete, num_demonstrations=8, num_drills=0)
-    rows = lessons.rows(world_agents, questions, world_toolbox.run)
+    rows = lessons.rows(world_agents, questions, world_toolbox)
     bases = {}
     for name in ("qwen3", "qwen2"):
         model, tokenizer = tiny_base(name, hidden_size=32)
@@ -223,12 +223,12 @@ def test_drills_are_about_what_is_given_and_validation_is_about_other_videos(wor
     cold = ColdStart(
         lessons,
         world.every_question,
-        drills=(drawn.samples, tools.run),
+        drills=(drawn.samples, tools),
         optimizer=AdamW,
         schedule=Schedule(seconds=1),
         validation_drills=4,
     )
-    rows, validation = cold.rows(world_agents, world_toolbox.run)
+    rows, validation = cold.rows(world_agents, world_toolbox)
     spelling, chat = world_agents[0].spelling, world_agents[0].chat
     parts = [
         (rows[:20], truths_of(world.every_question("train"), spelling), {("other", 1.0), ("answer", 0.0)}),
@@ -264,7 +264,7 @@ def test_training_ends_once_validation_is_flat(world_agents, world_toolbox, ques
     ticks = count()
     monkeypatch.setattr(sft, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
     lessons = Lessons(topology=complete, num_demonstrations=8, num_drills=0)
-    rows = lessons.rows(world_agents, questions, world_toolbox.run)
+    rows = lessons.rows(world_agents, questions, world_toolbox)
     model, tokenizer = tiny_base("qwen3", hidden_size=32)
     schedule = Schedule(seconds=400, cooldown=0.1, batch_size=4, num_validations=1, patience=2)
     cold = ColdStart(lessons, no_questions, drills=([], None), optimizer=partial(AdamW, lr=0.0), schedule=schedule)

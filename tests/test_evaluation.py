@@ -8,22 +8,23 @@ from statistics import fmean
 import pytest
 
 from m1lite.collaboration.topology import hidden
-from m1lite.engines.base import Sampling
+from m1lite.engines.base import BatchSampler, Sampling
 from m1lite.engines.scripted import ScriptedEngine
 from m1lite.evaluation import (
     Evaluator,
+    OtherVideos,
     Verdict,
     agent_scores,
     best_agent,
     figures,
     gain,
-    other_videos,
     summary,
     team_scores,
 )
 from m1lite.metrics.bootstrap import Estimate
 from m1lite.records import Answer, Span, Status, ToolCall, ToolResult, TurnKind
 from m1lite.rewards.scoring import score_answers
+from m1lite.toolbox.base import DirectTools
 
 PLANS = {
     "ada": "grounding_tool red-square ; global_sampling 2",
@@ -65,7 +66,7 @@ def engine(world_agents, samples):
 
 @pytest.fixture
 def evaluator(engine, world_toolbox):
-    return Evaluator(generate=engine.generate, run_tools=world_toolbox.run, score=score_answers, seed=5)
+    return Evaluator(sampler=engine, tools=world_toolbox, score=score_answers, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +96,13 @@ def test_temperature_topology_and_tools_are_those_asked_for(evaluator, world_age
 
     def generate(requests):
         seen.extend(requests)
-        return evaluator.generate(requests)
+        return evaluator.sampler.generate(requests)
 
     def broken(calls):
         return [ToolResult(error="no", status=Status.TOOL_ERROR) for _ in calls]
 
-    cold = replace(evaluator, generate=generate)
-    episodes = cold.play(world_agents, samples[:4], temperature=0.0, topology=hidden, run_tools=broken)
+    cold = replace(evaluator, sampler=BatchSampler(generate))
+    episodes = cold.play(world_agents, samples[:4], temperature=0.0, topology=hidden, tools=DirectTools(broken))
     assert {request.sampling for request in seen} == {replace(Sampling(), temperature=0.0)}
     assert {agent.sampling.temperature for agent in world_agents} == {1.0}, "the agents themselves stay as they are"
     assert {peers for episode in episodes for peers in episode.visible.values()} == {()}
@@ -152,7 +153,8 @@ def test_tools_see_another_video_and_never_the_own_one(world_toolbox, samples):
         seen.extend(moved)
         return world_toolbox.run(moved)
 
-    results = other_videos(samples, watched)(calls)
+    found = []
+    OtherVideos(samples, DirectTools(watched)).submit(calls, found.extend)
     lengths = {sample.video: sample.duration for sample in samples}
     followed = {}
     for (own, call), (moved, moved_call) in zip(calls, seen, strict=True):
@@ -163,7 +165,7 @@ def test_tools_see_another_video_and_never_the_own_one(world_toolbox, samples):
         assert followed.setdefault(own.video, moved.video) == moved.video
     assert sorted(followed.values()) == sorted(followed), "every video is shown once"
     direct = [world_toolbox.run([(moved, call)])[0].text for moved, call in seen]
-    assert [result.text for result in results] == direct
+    assert [result.text for result in found] == direct
     assert direct != [result.text for result in world_toolbox.run(calls)]
 
 
@@ -171,10 +173,11 @@ def test_a_video_of_two_stated_durations_is_one_video(samples):
     one = samples[0]
     longer = replace(one, id="again", duration=one.duration + 0.5)
     with pytest.raises(ValueError, match=r"`samples` show 1 video\(s\); another video's results need at least 2"):
-        other_videos([one, longer], lambda calls: [])
+        OtherVideos([one, longer], DirectTools(lambda calls: []))
     other = next(sample for sample in samples if sample.video != one.video)
     seen = []
-    other_videos([one, other, longer], lambda calls: seen.extend(calls) or [])([(one, None), (longer, None)])
+    tools = DirectTools(lambda calls: seen.extend(calls) or [])
+    OtherVideos([one, other, longer], tools).submit([(one, None), (longer, None)], list)
     assert {moved.video for moved, _ in seen} == {other.video}
 
 

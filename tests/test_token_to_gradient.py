@@ -13,7 +13,7 @@ from m1lite.agents.chat import Chat, pack
 from m1lite.agents.compact import CompactSpelling
 from m1lite.agents.plan import Parsed
 from m1lite.collaboration import loop
-from m1lite.engines.base import Sampling
+from m1lite.engines.base import BatchSampler, Sampling
 from m1lite.engines.hf import HfEngine
 from m1lite.modules.bases import load_base
 from m1lite.modules.objective import Objective
@@ -25,6 +25,7 @@ from m1lite.rewards.compose import WeightedTerm, compose
 from m1lite.rl.advantages import group_advantages, per_agent, reward_tensor
 from m1lite.rl.credit import own
 from m1lite.rl.losses import clipped_surrogate
+from m1lite.toolbox.base import DirectTools
 from m1lite.toolbox.classical import grounding_tool
 
 AGENTS = ("ada", "bea")
@@ -149,7 +150,9 @@ def roll_out(team, engine):
         for word in ("red-square", "blue-circle")
     ]
     results = lambda calls: [ToolResult(text="red-square 9 15") for _ in calls]  # noqa: E731
-    return loop.run(samples, agents, recorded, results, episodes=NUM_EPISODES, seed=3), recorded.calls
+    return loop.run(
+        samples, agents, BatchSampler(recorded), DirectTools(results), episodes=NUM_EPISODES, seed=3
+    ), recorded.calls
 
 
 def lucky(sample, episode, trajectory):

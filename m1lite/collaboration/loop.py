@@ -1,41 +1,50 @@
 """Collaborative Policy Planning: plan, then execute and communicate in rounds, then answer; for all episodes together.
 
-Pure orchestration: replies and tool results come from the two functions passed in, and it knows neither rewards nor
-Lightning. In round n an agent reads what the agents visible to it wrote in rounds before n, and their tool results of
-rounds up to n. Agents without a step left wait; what they missed they read with their next turn.
+Every agent of every episode is a coroutine that waits for its own replies and results, and for the agents that it
+reads, and for nobody else; scheduler.py drives them. In round n an agent reads what the agents visible to it wrote in
+rounds before n, and their tool results of rounds up to n, so what it reads does not depend on who was faster. Agents
+without a step left wait; what they missed they read with their next turn. Rewards and Lightning are not known here.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
 from m1lite.collaboration.aggregate import Aggregate, vote
 from m1lite.collaboration.memory import Memory
+from m1lite.collaboration.scheduler import Calls, Reached, Scheduler, Task, Tools, Until, Waits
 from m1lite.collaboration.topology import Topology, Visible, complete
 from m1lite.records import Episode, Message, MessageKind, Status, TurnKind
 
 if TYPE_CHECKING:
     from m1lite.agents.agent import AgentState, Player
-    from m1lite.engines.base import Generation, Request
+    from m1lite.engines.base import Sampler
     from m1lite.records import Sample, ToolCall, ToolResult
 
-Generate = Callable[[Sequence["Request"]], "list[Generation]"]
-RunTools = Callable[[Sequence[tuple["Sample", "ToolCall"]]], "list[ToolResult]"]
 
-
-@dataclass(kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True, eq=False)
 class _Seat:
     """One agent in one episode."""
 
     agent: Player
     state: AgentState
-    table: _Table
-    last_run: int = 0
-    """The last round in which it ran a step."""
+    memory: Memory
+    base_seed: int
+    """Of the episode."""
+    last: int
+    """The round that stands for the end: one after the last that may be played."""
+    max_calls: int
+    peers: list[_Seat]
+    """Whom it reads."""
+    task: Task
+    rounds: int = 0
+    """The last round in which it was to speak."""
+    answer: Message | None = None
+    """What it said when it was asked for its answer."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -45,9 +54,6 @@ class _Table:
     episode: Episode
     memory: Memory
     seats: list[_Seat]
-    base_seed: int
-    rounds: int = 0
-    """The last round in which anything happened."""
 
 
 def derive_seed(*parts: object) -> int:
@@ -64,8 +70,8 @@ def derive_seed(*parts: object) -> int:
 def run(
     samples: Sequence[Sample],
     agents: Sequence[Player],
-    generate: Generate,
-    run_tools: RunTools,
+    sampler: Sampler,
+    tools: Tools,
     *,
     episodes: int,
     seed: int,
@@ -79,106 +85,125 @@ def run(
     Args:
         samples: with distinct ids.
         agents: the team, in its order.
-        generate: draws one reply for each request, in the order given; called once per phase.
-        run_tools: runs calls, one result for each; called once per round.
+        sampler: draws the replies: an engine, a group of them, or a ``BatchSampler``; with nothing queued.
+        tools: runs calls: a ``Toolbox``, or ``DirectTools``.
         episodes: K, of each sample.
-        seed: everything drawn comes from it, so that the same seed gives the same episodes however samples are batched.
+        seed: everything drawn comes from it, so that the same seed gives the same episodes however samples are batched
+            and whatever is faster.
         topology: who reads whom, drawn once per sample and shared by its K episodes.
         aggregate: the team's answer.
         max_rounds: of execution and communication.
-        max_calls: of each agent; further steps are dropped and recorded as results of status CALL_LIMIT.
+        max_calls: of each agent; further calls are dropped and recorded as results of status CALL_LIMIT.
 
     Returns:
         K episodes of the first sample, then of the second, and so on.
 
     Raises:
         ValueError: if sample ids or agent names repeat, or a count is out of range.
+        EngineError: if a request is refused or an engine fails.
     """
     _check(samples, agents, episodes=episodes, max_rounds=max_rounds, max_calls=max_calls)
     tables: list[_Table] = []
     for sample in samples:
         visible = topology([agent.name for agent in agents], Random(derive_seed(seed, sample.id, "topology")))
-        tables += [_seat(sample, index, agents, seed, visible) for index in range(episodes)]
-    seats = [seat for table in tables for seat in table.seats]
-    for seat in seats:
-        seat.state.calls_left = max_calls if max_rounds else 0
-    _speak(seats, TurnKind.PLAN, generate)
-    for number in range(1, max_rounds + 1):
-        _execute(seats, number, run_tools, max_calls)
-        speakers = [
-            seat for seat in seats if not seat.state.answered and (seat.last_run == number or seat.state.problem)
+        tables += [
+            _seat(sample, index, agents, visible, seed=seed, last=max_rounds + 1, max_calls=max_calls)
+            for index in range(episodes)
         ]
-        if not speakers:
-            break
-        for seat in speakers:
-            seat.table.rounds = number
-            seat.state.calls_left = 0 if number == max_rounds else max_calls - len(seat.state.trajectory.calls)
-        _speak(speakers, TurnKind.COMMUNICATE, generate)
-    for table in tables:
-        table.rounds += 1
-    for seat in seats:
-        seat.state.calls_left = 0
-    _speak([seat for seat in seats if not seat.state.answered], TurnKind.ANSWER, generate)
+    Scheduler(sampler, tools).run([seat.task for table in tables for seat in table.seats])
     return [_finish(table, aggregate) for table in tables]
 
 
-def _seat(sample: Sample, index: int, agents: Sequence[Player], seed: int, visible: Visible) -> _Table:
-    base_seed = derive_seed(seed, sample.id, index)
-    memory = Memory(visible)
-    episode = Episode(sample=sample, index=index, seed=base_seed, visible=visible, messages=memory.messages)
-    table = _Table(episode=episode, memory=memory, seats=[], base_seed=base_seed)
+def _seat(
+    sample: Sample,
+    index: int,
+    agents: Sequence[Player],
+    visible: Visible,
+    *,
+    seed: int,
+    last: int,
+    max_calls: int,
+) -> _Table:
+    """Begin an episode: every agent takes its seat."""
+    base_seed, memory = derive_seed(seed, sample.id, index), Memory(visible)
+    episode = Episode(sample=sample, index=index, seed=base_seed, visible=visible)
+    seats: dict[str, _Seat] = {}
     for agent in agents:
-        state = agent.start(sample)
-        episode.trajectories[agent.name] = state.trajectory
-        table.seats.append(_Seat(agent=agent, state=state, table=table))
-    return table
+        seat = seats[agent.name] = _Seat(
+            agent=agent,
+            state=agent.start(sample),
+            memory=memory,
+            base_seed=base_seed,
+            last=last,
+            max_calls=max_calls,
+            peers=[],
+            task=Task(),
+        )
+        seat.task.coroutine = _play(seat)
+        episode.trajectories[agent.name] = seat.state.trajectory
+    for name, seat in seats.items():
+        seat.peers += [seats[peer] for peer in visible[name]]
+    return _Table(episode=episode, memory=memory, seats=list(seats.values()))
 
 
-def _speak(seats: Sequence[_Seat], kind: TurnKind, generate: Generate) -> None:
-    """Let every seat take one turn. All read before any writes, so nobody sees a reply of the same phase."""
-    speakers, requests = [], []
-    for seat in seats:
-        name, table, state = seat.agent.name, seat.table, seat.state
-        own, peers = table.memory.read(name)
-        turn_seed = derive_seed(table.base_seed, name, len(state.trajectory.turns))
-        request = seat.agent.ask(state, kind, table.rounds, own, peers, turn_seed)
-        if request is not None:
-            speakers.append(seat)
-            requests.append(request)
-    if not requests:
+def _play(seat: _Seat) -> Waits:
+    """Play one agent's part of an episode."""
+    state = seat.state
+    yield from _speak(seat, TurnKind.PLAN, 0)
+    for number in range(1, seat.last):
+        if state.answered:
+            break
+        ran = (yield from _execute(seat, number)) if state.steps else False
+        if not ran and not state.problem:
+            break
+        yield Reached(number)
+        for peer in seat.peers:
+            yield Until(peer.task, number)
+        seat.rounds = number
+        yield from _speak(seat, TurnKind.COMMUNICATE, number)
+    yield Reached(seat.last)
+    if state.answered:
         return
-    for seat, reply in zip(speakers, generate(requests), strict=True):
-        seat.table.memory.add(seat.agent.read(seat.state, reply))
+    for peer in seat.peers:
+        yield Until(peer.task, seat.last)
+    yield from _speak(seat, TurnKind.ANSWER, seat.last)
 
 
-def _execute(seats: Sequence[_Seat], number: int, run_tools: RunTools, max_calls: int) -> None:
-    """Run the next step of every seat that has one; calls beyond the limit are dropped."""
-    working: list[_Seat] = []
-    calls: list[tuple[Sample, ToolCall]] = []
-    dropped: list[tuple[_Seat, Sequence[ToolCall]]] = []
-    for seat in seats:
-        if not seat.state.steps:
-            continue
-        left = max_calls - len(seat.state.trajectory.calls)
-        if left <= 0:
-            dropped.append((seat, [call for step in seat.state.steps for call in step]))
-            seat.state.steps.clear()
-            continue
-        step = seat.state.steps.pop(0)
-        dropped.append((seat, step[left:]))
-        working += [seat] * len(step[:left])
-        calls += [(seat.state.sample, call) for call in step[:left]]
-    results = run_tools(calls) if calls else []
-    for seat, (_, call), result in zip(working, calls, results, strict=True):
-        seat.last_run = number
-        seat.state.trajectory.calls.append(call)
-        seat.state.trajectory.results.append(result)
-        text = result.text if result.error is None else result.error
-        seat.table.memory.add(_result(seat, number, call, text, result.status))
-    for seat, rest in dropped:
-        for call in rest:
-            text = f"dropped: an agent may run at most {max_calls} calls"
-            seat.table.memory.add(_result(seat, number, call, text, Status.CALL_LIMIT))
+def _speak(seat: _Seat, kind: TurnKind, number: int) -> Waits:
+    """Take one turn."""
+    state, name = seat.state, seat.agent.name
+    state.calls_left = 0 if number >= seat.last - 1 else seat.max_calls - len(state.trajectory.calls)
+    own, peers = seat.memory.read(name, number)
+    turn_seed = derive_seed(seat.base_seed, name, len(state.trajectory.turns))
+    request = seat.agent.ask(state, kind, number, own, peers, turn_seed)
+    if request is not None:
+        message = seat.agent.read(state, (yield request))
+        seat.memory.add(message)
+        if kind is TurnKind.ANSWER:
+            seat.answer = message
+
+
+def _execute(seat: _Seat, number: int) -> Generator[Calls, list[ToolResult], bool]:
+    """Run the next step; calls beyond the limit are dropped. Returns whether anything ran."""
+    state, trajectory = seat.state, seat.state.trajectory
+    left = seat.max_calls - len(trajectory.calls)
+    if left > 0:
+        step = state.steps.pop(0)
+        calls, dropped = step[:left], step[left:]
+    else:
+        calls, dropped = (), tuple(call for step in state.steps for call in step)
+        state.steps.clear()
+    if calls:
+        results = yield Calls(sample=state.sample, calls=calls)
+        for call, result in zip(calls, results, strict=True):
+            trajectory.calls.append(call)
+            trajectory.results.append(result)
+            text = result.text if result.error is None else result.error
+            seat.memory.add(_result(seat, number, call, text, result.status))
+    for call in dropped:
+        text = f"dropped: an agent may run at most {seat.max_calls} calls"
+        seat.memory.add(_result(seat, number, call, text, Status.CALL_LIMIT))
+    return bool(calls)
 
 
 def _result(seat: _Seat, number: int, call: ToolCall, text: str, status: Status) -> Message:
@@ -186,8 +211,18 @@ def _result(seat: _Seat, number: int, call: ToolCall, text: str, status: Status)
 
 
 def _finish(table: _Table, aggregate: Aggregate) -> Episode:
-    table.episode.answer = aggregate(table.episode.trajectories)
-    return table.episode
+    """Close an episode: the answers belong to the round after the last in which anybody was to speak."""
+    episode = table.episode
+    end = max(seat.rounds for seat in table.seats) + 1
+    for seat in table.seats:
+        turns = seat.state.trajectory.turns
+        if turns and turns[-1].kind is TurnKind.ANSWER:
+            turns[-1].round = end
+        if seat.answer is not None:
+            seat.answer.round = end
+    episode.messages = table.memory.in_order()
+    episode.answer = aggregate(episode.trajectories)
+    return episode
 
 
 def _check(samples: Sequence[Sample], agents: Sequence[Player], **counts: int) -> None:

@@ -1,6 +1,6 @@
 """The cold start's teacher: valid plans with random tools and arguments, and the right answer where results show it.
 
-It plays through the collaboration loop like any team: pass ``players`` as the agents and ``generate`` as the engine,
+It plays through the collaboration loop like any team: pass ``players`` as the agents and ``sampler`` as the engine,
 and take ``demonstrations`` of the episodes. So every row holds real prompts and real tool results. What it knows of the
 truth is used for the answer turn alone; tools and arguments are drawn blindly, so that choosing them is left to learn.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from m1lite.data.calls import RandomCalls, TellingCalls
 from m1lite.data.evidence import shown
-from m1lite.engines.base import Generation
+from m1lite.engines.base import BatchSampler, Generation
 from m1lite.records import Episode, MessageKind, Status, Task, Trajectory, TurnKind
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class Demonstrator:
         self.keep_probability = keep_probability
         self.answer_weight = answer_weight
         self.drills = drills
+        self.sampler = BatchSampler(self.generate)
 
     def generate(self, requests: Sequence[Request]) -> list[Generation]:
         """Write the replies to requests of ``players``.

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from functools import partial
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -95,15 +96,21 @@ class Endpoint:
     def __call__(self, prompts: Sequence[Prompt]) -> list[Reply]:
         """Reply to each prompt, in the order given."""
         health = _Health(limit=2 * self.workers)
-        jobs = [self._workers.submit((id(health), row), partial(self._ask, p, health)) for row, p in enumerate(prompts)]
-        replies = []
-        for job in jobs:
-            if self._workers.wait(job) and job.result is not None:
-                replies.append(job.result)
-            else:
+        ended: SimpleQueue[tuple[int, Reply | None]] = SimpleQueue()
+
+        def note(row: int, reply: Reply | None, shared: bool) -> None:
+            ended.put((row, reply))
+
+        for row, prompt in enumerate(prompts):
+            self._workers.submit((id(health), row), partial(self._ask, prompt, health), partial(note, row))
+        replies: dict[int, Reply] = {}
+        for _ in prompts:
+            row, reply = ended.get()
+            if reply is None:
                 health.note(answered=False)
-                replies.append(Reply(problem="deadline", detail=self._late()))
-        return replies
+                reply = Reply(problem="deadline", detail=self._late())
+            replies[row] = reply
+        return [replies[row] for row in range(len(prompts))]
 
     def _ask(self, prompt: Prompt, health: _Health) -> Reply:
         if health.gone:

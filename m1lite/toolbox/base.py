@@ -10,18 +10,22 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from queue import SimpleQueue
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
 from m1lite.records import Sample, Status, ToolCall, ToolResult
 from m1lite.toolbox.arguments import Parameter, ToolArgumentError, check_values, read_parameters, shorten
-from m1lite.toolbox.workers import Job, Workers
+from m1lite.toolbox.workers import Workers
 
 if TYPE_CHECKING:
     from m1lite.toolbox.look import Look
     from m1lite.video.cache import FrameCache
 
 _MAX_RESULTS = 100_000
+
+RunTools = Callable[[Sequence[tuple[Sample, ToolCall]]], list[ToolResult]]
+"""Runs calls, one result for each, in the order given."""
 
 
 class UnknownToolError(LookupError):
@@ -206,41 +210,63 @@ class Toolbox:
             One result per call, in the order given. A refused argument, an exception in a tool and a missed deadline
             are results too (``Status.TOOL_ERROR``, ``Status.TOOL_TIMEOUT``); a tool's fault never raises.
         """
-        outcomes = [self._start(sample, call) for sample, call in calls]
-        answered: set[int] = set()
-        results = []
-        for outcome in outcomes:
-            if isinstance(outcome, ToolResult):
-                results.append(outcome)
-                continue
-            result = self._wait(outcome)
-            results.append(_from_cache(result) if id(outcome) in answered else result)
-            answered.add(id(outcome))
-        return results
+        ended: SimpleQueue[list[ToolResult]] = SimpleQueue()
+        self.submit(calls, ended.put)
+        return ended.get()
 
-    def _start(self, sample: Sample, call: ToolCall) -> ToolResult | Job[ToolResult]:
+    def submit(self, calls: Sequence[tuple[Sample, ToolCall]], done: Callable[[list[ToolResult]], None]) -> None:
+        """Start calls and return.
+
+        Args:
+            calls: they run side by side.
+            done: called once, with what :meth:`run` returns, when the last call has ended; from a thread of the tools,
+                or before this returns where nothing had to run.
+        """
+        results: list[ToolResult | None] = [None] * len(calls)
+        missing = [len(calls)]
+
+        def keep(place: int, result: ToolResult) -> None:
+            with self._lock:
+                results[place] = result
+                missing[0] -= 1
+                if missing[0]:
+                    return
+            done([result for result in results if result is not None])
+
+        if not calls:
+            done([])
+        for place, (sample, call) in enumerate(calls):
+            self._start(sample, call, partial(keep, place))
+
+    def _start(self, sample: Sample, call: ToolCall, keep: Callable[[ToolResult], None]) -> None:
         """Answer a call from the cache or refuse it, else hand it to the workers (or join an equal one there)."""
         try:
             tool = self[call.tool]
             args = check_values(tool.name, self._parameters[tool.name], call.args)
         except (UnknownToolError, ToolArgumentError) as refusal:
-            return ToolResult(error=str(refusal), status=Status.TOOL_ERROR)
+            keep(ToolResult(error=str(refusal), status=Status.TOOL_ERROR))
+            return
         full = tuple(args.get(entry.name, entry.default) for entry in tool.parameters)
         key = (tool.name, sample.video, sample.duration, *full)
         with self._lock:
             known = self._results.get(key)
             if known is not None:
                 self._results.move_to_end(key)
-                return _from_cache(known)
+        if known is not None:
+            keep(_from_cache(known))
+            return
         context = ToolContext(video=sample.video, duration=sample.duration, frames=self.frames, look=self._look)
-        return self._workers.submit(key, partial(self._execute, key, tool, context, args))
+        self._workers.submit(
+            key,
+            partial(self._execute, key, tool, context, args),
+            lambda found, shared: keep(self._told(key, found, shared)),
+        )
 
-    def _wait(self, job: Job[ToolResult]) -> ToolResult:
-        if self._workers.wait(job):
-            assert job.result is not None
-            return job.result
+    def _told(self, key: tuple[Any, ...], result: ToolResult | None, shared: bool) -> ToolResult:
+        if result is not None:
+            return _from_cache(result) if shared else result
         limit = self._workers.deadline_seconds
-        message = f"`{job.key[0]}` did not finish within its deadline of {limit:g} s; ask for a shorter window."
+        message = f"`{key[0]}` did not finish within its deadline of {limit:g} s; ask for a shorter window."
         return ToolResult(error=message, status=Status.TOOL_TIMEOUT, seconds=limit)
 
     def _execute(self, key: tuple[Any, ...], tool: Tool, context: ToolContext, args: dict[str, Any]) -> ToolResult:
@@ -253,6 +279,21 @@ class Toolbox:
                 if len(self._results) > _MAX_RESULTS:
                     self._results.popitem(last=False)
         return result
+
+
+class DirectTools:
+    """Tools made of a function that runs calls: they run at once, in the thread that asks.
+
+    Args:
+        run: runs calls, one result for each.
+    """
+
+    def __init__(self, run: RunTools) -> None:
+        self.run = run
+
+    def submit(self, calls: Sequence[tuple[Sample, ToolCall]], done: Callable[[list[ToolResult]], None]) -> None:
+        """Run calls and hand over their results."""
+        done(self.run(calls))
 
 
 def _call(tool: Tool, context: ToolContext, args: dict[str, Any]) -> tuple[ToolResult, bool]:

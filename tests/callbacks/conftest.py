@@ -23,6 +23,7 @@ from m1lite.records import Answer, Sample, Span, Task, ToolResult
 from m1lite.rewards.compose import WeightedTerm, compose
 from m1lite.rewards.terms import Format
 from m1lite.rl.advantages import group_advantages
+from m1lite.toolbox.base import DirectTools
 from m1lite.toolbox.classical import CLASSICAL_TOOLS
 from tests.small_team import MEMBERS, make_bases, make_team
 
@@ -69,7 +70,7 @@ class Campaign:
             compose,
             terms={"format": WeightedTerm(term=Format()), "length": WeightedTerm(term=reply_length, weight=0.5)},
         )
-        play = partial(run, generate=self.engine.generate, run_tools=self.run_tools, max_rounds=1)
+        play = partial(run, sampler=self.engine, tools=DirectTools(self.run_tools), max_rounds=1)
         self.rollout = RolloutCallback(
             self.agents,
             partial(play, episodes=episodes, topology=RandomDag(0.5)),

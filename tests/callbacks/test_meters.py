@@ -7,21 +7,20 @@ import pytest
 import torch
 
 from m1lite.callbacks.meters import MeterCallback
-from m1lite.engines.base import EngineGroup, Generation, Request, Sampling
+from m1lite.engines.base import BatchSampler, EngineGroup, Generation, Request, Sampling
 from m1lite.video.cache import FrameCache
 from m1lite.video.writer import write_video
 
 
-class SlowEngine:
-    def generate(self, requests):
-        time.sleep(0.05)
-        return [Generation(token_ids=[1], logprobs=[0.0], finish_reason="stop", policy_version=0) for _ in requests]
+def slowly(requests):
+    time.sleep(0.05)
+    return [Generation(token_ids=[1], logprobs=[0.0], finish_reason="stop", policy_version=0) for _ in requests]
 
 
 @pytest.fixture
 def step(tmp_path):
     """Run one step of a trainer: what a rollout does is passed in."""
-    engines, frames = EngineGroup({"ada": SlowEngine()}), FrameCache(10**8)
+    engines, frames = EngineGroup({"ada": BatchSampler(slowly)}), FrameCache(10**8)
     video = tmp_path / "clip.mp4"
     write_video(video, torch.zeros(8, 3, 32, 32, dtype=torch.uint8), fps=4)
     logged = {}

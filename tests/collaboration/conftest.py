@@ -14,6 +14,7 @@ from m1lite.engines.base import Request, Sampling
 from m1lite.engines.scripted import ScriptedEngine
 from m1lite.modules.tiny import tiny_tokenizer
 from m1lite.records import Answer, Sample, Span, Status, Task, ToolCall, ToolResult
+from m1lite.toolbox.base import DirectTools
 from m1lite.toolbox.classical import CLASSICAL_TOOLS
 
 NAMES = ("ada", "bea", "cyd", "dov")
@@ -39,13 +40,15 @@ class Script:
     """Replies by agent and turn number; whoever has no line left keeps, and answers when asked to."""
 
     lines: Mapping[str, Sequence[str]]
-    phases: list[list[Request]] = field(default_factory=list)
-    calls: list[list[tuple[Sample, ToolCall]]] = field(default_factory=list)
+    asked: list[Request] = field(default_factory=list)
+    calls: list[tuple[Sample, ToolCall]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.tools = DirectTools(self.run_tools)
         self.engine = ScriptedEngine(self.reply, policies=NAMES, eos_token_ids=[CHAT.end_of_turn_id], logprob=-0.5)
 
     def reply(self, request: Request) -> list[int]:
+        self.asked.append(request)
         turn = list(request.prompt_ids).count(BOT) - 1
         lines = self.lines.get(request.policy, ())
         if "answer :" in self.last_message(request):
@@ -58,12 +61,8 @@ class Script:
     def last_message(request: Request) -> str:
         return CHAT.tokenizer.decode(list(request.prompt_ids)).rpartition("<user>")[2]
 
-    def generate(self, requests: Sequence[Request]):
-        self.phases.append(list(requests))
-        return self.engine.generate(requests)
-
     def run_tools(self, calls: Sequence[tuple[Sample, ToolCall]]) -> list[ToolResult]:
-        self.calls.append(list(calls))
+        self.calls.extend(calls)
         results = []
         for sample, call in calls:
             refused = call.args.get("event") == "red-circle"

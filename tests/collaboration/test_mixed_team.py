@@ -60,7 +60,7 @@ def test_every_agent_reads_and_writes_in_its_own_spelling():
         for n in range(6)
     ]
     teacher, toolbox = Demonstrator([ada, bea], keep_probability=0.5), Toolbox(CLASSICAL_TOOLS, look=look)
-    episodes = run(samples, teacher.players, teacher.generate, toolbox.run, episodes=1, seed=0)
+    episodes = run(samples, teacher.players, teacher.sampler, toolbox, episodes=1, seed=0)
     heard = ""
     for episode in episodes:
         assert {turn.status for trajectory in episode.trajectories.values() for turn in trajectory.turns} == {Status.OK}

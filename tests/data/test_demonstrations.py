@@ -56,7 +56,7 @@ def agents():
 
 
 def play(teacher, toolbox, samples=SAMPLES, episodes=1, seed=0, topology=complete):
-    return run(samples, teacher.players, teacher.generate, toolbox.run, episodes=episodes, seed=seed, topology=topology)
+    return run(samples, teacher.players, teacher.sampler, toolbox, episodes=episodes, seed=seed, topology=topology)
 
 
 def test_every_reply_is_valid_and_every_word_is_known(agents, toolbox):

@@ -6,9 +6,27 @@ import pytest
 from m1lite.toolbox.workers import Workers
 
 
+class Waiter:
+    """Waits for one job."""
+
+    def __init__(self, workers, key, function):
+        self.told, self.ended = [], threading.Event()
+        workers.submit(key, function, self.done)
+
+    def done(self, result, shared):
+        self.told.append((result, shared))
+        self.ended.set()
+
+    @property
+    def result(self):
+        assert self.ended.wait(30)
+        assert len(self.told) == 1
+        return self.told[0][0]
+
+
 def run(workers, functions):
-    jobs = [workers.submit(key, function) for key, function in enumerate(functions)]
-    return [job.result if workers.wait(job) else "late" for job in jobs]
+    waiters = [Waiter(workers, key, function) for key, function in enumerate(functions)]
+    return ["late" if waiter.result is None else waiter.result for waiter in waiters]
 
 
 def test_results_belong_to_their_jobs_whatever_the_order_of_ending():
@@ -55,12 +73,12 @@ def test_equal_keys_share_one_execution():
         return len(calls)
 
     workers = Workers(num_workers=2, deadline_seconds=10)
-    jobs = [workers.submit("same", work) for _ in range(5)]
+    waiters = [Waiter(workers, "same", work) for _ in range(5)]
     begin.set()
-    assert [workers.wait(job) and job.result for job in jobs] == [1] * 5
-    again = workers.submit("same", work)
-    assert workers.wait(again)
-    assert again.result == 2
+    assert [waiter.result for waiter in waiters] == [1] * 5
+    assert [waiter.told[0][1] for waiter in waiters] == [False, True, True, True, True], "the first asker is no sharer"
+    again = Waiter(workers, "same", work)
+    assert (again.result, again.told[0][1]) == (2, False)
 
 
 def test_hanging_jobs_are_given_up_and_free_their_places():
@@ -74,37 +92,43 @@ def test_hanging_jobs_are_given_up_and_free_their_places():
     begun = time.monotonic()
     assert run(workers, [hang, hang, hang, lambda: "quick"]) == ["late", "late", "late", "quick"]
     assert time.monotonic() - begun < 5
-    again = workers.submit(0, hang)  # joins the first one, which still hangs
     begun = time.monotonic()
-    assert not workers.wait(again)
+    again = Waiter(workers, 0, hang)  # joins the first one, which still hangs
+    assert again.told == [(None, True)], "told before `submit` returned"
     assert time.monotonic() - begun < 0.05
     release.set()
 
 
 def test_a_late_result_still_counts_as_late_for_those_who_waited():
     workers = Workers(num_workers=1, deadline_seconds=0.05)
-    job = workers.submit("slow", lambda: time.sleep(0.2) or "done")
-    time.sleep(0.4)
-    assert job.result == "done"
-    assert not workers.wait(job)
+    waiter, begun = Waiter(workers, "slow", lambda: time.sleep(0.4) or "done"), time.monotonic()
+    assert waiter.result is None
+    assert time.monotonic() - begun < 0.4, "told at the deadline"
+    time.sleep(0.6)
+    assert len(waiter.told) == 1, "and not again when the job ended"
 
 
 def test_waiters_of_one_caller_are_not_blocked_by_the_hanging_jobs_of_another():
     release = threading.Event()
     workers = Workers(num_workers=1, deadline_seconds=0.2)
-    workers.submit("hang", lambda: release.wait(30))  # nobody waits for this one
-    quick = workers.submit("quick", lambda: "quick")
-    assert workers.wait(quick)
+    workers.submit("hang", lambda: release.wait(30), lambda *_: None)
+    assert Waiter(workers, "quick", lambda: "quick").result == "quick"
     release.set()
 
 
 def test_threads_end_with_the_work():
-    workers = Workers(num_workers=2, deadline_seconds=10)
-    run(workers, [lambda: True] * 10)
+    def ours():
+        return [thread for thread in threading.enumerate() if thread not in before]
+
+    before = threading.enumerate()
+    workers = Workers(num_workers=2, deadline_seconds=0.3)
+    assert run(workers, [lambda: True] * 10) == [True] * 10
+    assert {thread.name for thread in ours()} <= {"m1lite-tool", "m1lite-tool-deadlines"}
     deadline = time.monotonic() + 5
-    while any(thread.name == "m1lite-tool" for thread in threading.enumerate()) and time.monotonic() < deadline:
+    while ours() and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not [thread for thread in threading.enumerate() if thread.name == "m1lite-tool"]
+    assert ours() == []
+    assert run(workers, [lambda: True] * 3) == [True] * 3, "and begin anew"
 
 
 def test_limits_are_checked():
