@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _PROMPT_TOKENS = 40
 """More than one block of vLLM's prefix cache (16 on a GPU, 32 here on a CPU): a stale block would be found again."""
-_NEW_TOKENS = 4
+_NEW_TOKENS = 2
+"""One from the prompt and one from a cached context; each costs a step of the engine, the larger part of a probe."""
 _FLOAT32_TOLERANCE, _TOLERANCE = 1e-3, 0.5
 """In nats. Engines agree with transformers to 1e-5 in float32 and to 0.16 in bfloat16; old weights are off by more."""
 
