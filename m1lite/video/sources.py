@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, cast
 
 from m1lite.video._mp4 import SteadyTrack, claimed_samples, cut_off, steady_track
 from m1lite.video.base import VideoError, unreadable
-from m1lite.video.policy import VideoPolicy
+from m1lite.video.policy import VideoPolicy, file_path
 
 # FFmpeg opens whatever these text files name, past every policy.
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"<smil", b"[playlist]", b"[Reference]", b"v=0", b"RTSP")
@@ -62,18 +62,13 @@ def find_source(uri: str, policy: VideoPolicy) -> Source:
         ) from error
 
 
-def stamp(uri: str, policy: VideoPolicy) -> Stamp:
-    """Tell versions of a file apart: device, number, size and time of change of a local one; nothing for others.
-
-    Raises:
-        VideoError: if the policy forbids the file.
-    """
-    path = policy.local_path(uri)
-    if path is None:
+def stamp(uri: str) -> Stamp:
+    """Tell versions of a local file apart, by device, number, size and time of change; remote ones are all alike."""
+    if "://" in uri and not uri.startswith("file://"):
         return ()
     try:
-        found = path.stat()
-    except OSError:
+        found = os.stat(file_path(uri))
+    except (OSError, ValueError):
         return ("missing",)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 

@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ FRAME = 3 * 32 * 48  # bytes
 
 
 def test_cache_gives_what_the_reader_gives(clip, backend):
-    cache, reader = FrameCache(10**6, backend=backend), open_video(clip, backend=backend)
+    cache, reader = FrameCache(10**6, opener=partial(open_video, backend=backend)), open_video(clip, backend=backend)
     for seconds in ([0, 1, 2], [1, 0.3, 1], [], [2, 2]):
         for size in (None, (8, 12)):
             ours, expected = cache.frames_at(clip, seconds, size), reader.frames_at(seconds, size=size)
@@ -24,7 +25,7 @@ def test_cache_gives_what_the_reader_gives(clip, backend):
 
 
 def test_cache_counts_hits(clip, backend):
-    cache = FrameCache(10**6, backend=backend)
+    cache = FrameCache(10**6, opener=partial(open_video, backend=backend))
     cache.frames_at(clip, [0, 1, 2])
     assert (cache.hits, cache.misses, cache.num_bytes) == (0, 3, 3 * FRAME)
     cache.frames_at(clip, [1, 2, 0.5, 0.5])
@@ -77,7 +78,7 @@ def test_cache_closes_files(tmp_path, ramp):
         links = [os.path.join(here, name) for name in os.listdir(here)]
         return sum(str(tmp_path) in os.readlink(link) for link in links if os.path.islink(link))
 
-    cache = FrameCache(10**6, max_open=2, backend="torchcodec")
+    cache = FrameCache(10**6, max_open=2, opener=partial(open_video, backend="torchcodec"))
     for index in range(5):
         cache.frames_at(tmp_path / f"{index}.mp4", [0])
     assert open_files() == 2
@@ -95,7 +96,7 @@ def test_cache_serves_threads(tmp_path, ramp, numbers, backend):
     paths = [tmp_path / f"{index}.mp4" for index in range(3)]
     for path in paths:
         write_video(path, ramp, fps=5)
-    cache, problems = FrameCache(6 * FRAME, max_open=2, backend=backend), []
+    cache, problems = FrameCache(6 * FRAME, max_open=2, opener=partial(open_video, backend=backend)), []
 
     def work(seed):
         picks = np.random.default_rng(seed)
@@ -123,7 +124,7 @@ def _child(cache, path, results):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_cache_starts_empty_after_a_fork(clip, backend):
     """Also while a thread of the parent holds the lock, which nobody in the child would ever release."""
-    cache = FrameCache(10**6, backend=backend)
+    cache = FrameCache(10**6, opener=partial(open_video, backend=backend))
     cache.frames_at(clip, [0, 1])
     context = multiprocessing.get_context("fork")
     results = context.SimpleQueue()
