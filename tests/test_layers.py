@@ -20,7 +20,7 @@ RANKS = [
 ORDER = [part for rank in RANKS for part in rank]
 ENTRIES = {"configuration.py", "build.py", "train.py", "evaluate.py", "ask.py"}
 ONLY_IN = {
-    "vllm": {"engines/vllm.py", "engines/_vllm_compat.py"},
+    "vllm": {"engines/vllm.py", "engines/_vllm_compat.py", "engines/_vllm_media.py"},
     "hydra": ENTRIES,
     "torchcodec": {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.glob("video/*.py")},
 }

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from m1lite.engines._vllm_media import prompt_input
 from m1lite.engines.base import EngineError
 from m1lite.engines.lora_product import add_products, rows_by_slot
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor
+
+    from m1lite.engines._vllm_media import Rendered
 
 TRIED = "0.32.0"
 """The version of vLLM that the patches below were tried with."""
@@ -257,8 +260,17 @@ def shut_down(llm: Any) -> None:
     GROUPS.leave()
 
 
-def sampling_params(*, temperature: float, max_tokens: int, stop_token_ids: list[int]) -> Any:
-    """Make vLLM's sampling parameters for replies with log-probs of the sampled tokens alone."""
+def sampling_params(
+    *, temperature: float, max_tokens: int, stop_token_ids: list[int], never: Sequence[int] = ()
+) -> Any:
+    """Make vLLM's sampling parameters for replies with log-probs of the sampled tokens alone.
+
+    Args:
+        temperature: of the draw.
+        max_tokens: of the reply.
+        stop_token_ids: a reply ends with the first of these.
+        never: tokens with probability 0, in the log-probs too.
+    """
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -272,6 +284,7 @@ def sampling_params(*, temperature: float, max_tokens: int, stop_token_ids: list
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
         skip_clone=True,
+        logit_bias=dict.fromkeys(never, float("-inf")) or None,
     )
 
 
@@ -282,12 +295,12 @@ def with_seed(params: Any, seed: int) -> Any:
     return params
 
 
-def add_request(llm: Any, ticket: int, prompt_ids: Sequence[int], params: Any, lora: Any) -> None:
+def add_request(
+    llm: Any, ticket: int, prompt_ids: Sequence[int], params: Any, lora: Any, media: Sequence[Rendered] = ()
+) -> None:
     """Put a request into the running batch of an engine."""
-    from vllm.inputs import tokens_input
-
     try:
-        llm.llm_engine.add_request(str(ticket), tokens_input(list(prompt_ids)), params, lora_request=lora)
+        llm.llm_engine.add_request(str(ticket), prompt_input(prompt_ids, media), params, lora_request=lora)
     except BaseException:
         llm.llm_engine.abort_request([str(ticket)])  # half of vLLM may know it, and would wait for it for ever
         raise

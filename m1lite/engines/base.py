@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from m1lite.records import PlacedMedia
+
 
 class EngineError(RuntimeError):
     """An engine that cannot serve a request, with the policy, the value and the remedy."""
@@ -60,6 +62,8 @@ class Request:
     sampling: Sampling
     seed: int
     """Belongs to (episode, agent, turn), so results do not depend on batch size or order."""
+    media: tuple[PlacedMedia, ...] = ()
+    """What the context shows, by place in ``prompt_ids``; for policies that see."""
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)

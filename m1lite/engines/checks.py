@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from m1lite.engines.base import Request
+    from m1lite.engines.sight import Sight
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.01, 2.0
 """vLLM clamps below the former without an error, which biases the importance ratio, and refuses above the latter."""
@@ -68,6 +69,34 @@ def _check_prompt(request: Request, max_model_len: int | None, vocab_size: int |
                     f"A prompt of policy {request.policy!r} holds token id {extreme}, outside [0, {vocab_size}); was "
                     "it written with another base's tokenizer?"
                 )
+
+
+def check_media(request: Request, sight: Sight | None, *, can_decode: bool) -> None:
+    """Check that a request's pictures can be seen, and stand where its placeholders are.
+
+    Args:
+        request: what is to be drawn.
+        sight: how the base sees; ``None`` for one that does not.
+        can_decode: whether the engine got a cache of frames.
+
+    Raises:
+        EngineError: naming the policy, what does not fit and the remedy.
+    """
+    if sight is None:
+        if request.media:
+            raise EngineError(
+                f"Policy {request.policy!r} is shown {len(request.media)} pictures, but its base has no vision tower."
+            )
+        return
+    if request.media and not can_decode:
+        raise EngineError(
+            f"Policy {request.policy!r} is shown {len(request.media)} pictures, but the engine was built without "
+            "`frames` to decode them; pass a `FrameCache`."
+        )
+    try:
+        sight.check(request.prompt_ids, request.media, f"A prompt of policy {request.policy!r}")
+    except ValueError as mismatch:
+        raise EngineError(str(mismatch)) from mismatch
 
 
 def check_policy(policy: str, policies: Collection[str]) -> None:

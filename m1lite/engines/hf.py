@@ -12,20 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig
 
-from m1lite.engines.base import EngineError, Generation, draw_all
-from m1lite.engines.checks import check_policy, check_request, check_state_dict, nonnegative_seed
+from m1lite.engines.base import EngineError, draw_all
+from m1lite.engines.checks import check_media, check_policy, check_request, check_state_dict
+from m1lite.engines.drawing import batches, draw
+from m1lite.engines.features import VisionFeatures
+from m1lite.engines.model_classes import model_class
+from m1lite.engines.sight import sight_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from m1lite.engines.base import Request
+    from m1lite.engines.base import Generation, Request
+    from m1lite.video.cache import FrameCache
 
 
 class HfEngine:
@@ -41,6 +46,7 @@ class HfEngine:
         max_batch_tokens: bound on rows times width of one batch, which bounds the memory of the cache.
         dtype: of the weights that are loaded by name.
         device: where the model runs.
+        frames: decodes what policies that see are shown.
 
     Raises:
         ValueError: if no policy is named, or no end-of-sequence id is known.
@@ -56,6 +62,7 @@ class HfEngine:
         max_batch_tokens: int = 65536,
         dtype: str = "float32",
         device: str = "cpu",
+        frames: FrameCache | None = None,
     ) -> None:
         if not policies:
             raise ValueError("`policies` is empty; name the policies that this engine serves.")
@@ -68,7 +75,11 @@ class HfEngine:
         if eos is None or eos == []:
             raise ValueError("`eos_token_ids` is not given and the model's generation config has none; pass them.")
         self.eos_token_ids = frozenset([eos] if isinstance(eos, int) else eos)
-        self.max_model_len = base.config.max_position_embeddings if max_model_len is None else max_model_len
+        text = base.config.get_text_config()
+        self.max_model_len = text.max_position_embeddings if max_model_len is None else max_model_len
+        self._vocab_size = text.vocab_size
+        self._sight = sight_of(base.config)
+        self._features = None if self._sight is None or frames is None else VisionFeatures(base, frames)
         self.max_batch_tokens = max_batch_tokens
         self._versions = dict.fromkeys(policies, 0)
         self._adapters: dict[str, str] = {}  # policy to its name inside PEFT, where a dot would not do
@@ -84,9 +95,8 @@ class HfEngine:
         Raises:
             EngineError: if the policy is unknown, the prompt does not fit, or a sampling value is out of range.
         """
-        check_request(
-            request, policies=self._versions, max_model_len=self.max_model_len, vocab_size=self._config.vocab_size
-        )
+        check_request(request, policies=self._versions, max_model_len=self.max_model_len, vocab_size=self._vocab_size)
+        check_media(request, self._sight, can_decode=self._features is not None)
         self._num_tickets += 1
         self._queued[self._num_tickets] = request
         return self._num_tickets
@@ -118,6 +128,8 @@ class HfEngine:
                     eos_token_ids=self.eos_token_ids,
                     max_model_len=self.max_model_len,
                     version=self._versions[policy],
+                    sight=self._sight,
+                    features=self._features,
                 )
                 finished += zip([tickets[row] for row in batch], drawn, strict=True)
         return finished
@@ -219,7 +231,8 @@ class HfEngine:
 
 
 def _load(model: str | Path, dtype: str) -> PreTrainedModel:
-    return AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
+    kind: Any = model_class(AutoConfig.from_pretrained(model))
+    return kind.from_pretrained(model, dtype=getattr(torch, dtype))
 
 
 def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -240,134 +253,3 @@ def lora_config(config: Mapping[str, Any]) -> LoraConfig:
             "use True or 'gaussian'."
         )
     return LoraConfig.from_peft_type(**{**config, "init_lora_weights": True, "inference_mode": True})
-
-
-def batches(rows: Sequence[int], requests: Sequence[Request], max_batch_tokens: int) -> Iterator[list[int]]:
-    """Cut rows into batches of like length whose padded size stays under a bound (one row may exceed it).
-
-    Args:
-        rows: indices into ``requests``.
-        requests: all requests of the call.
-        max_batch_tokens: bound on rows times (longest prompt + longest reply).
-    """
-    batch: list[int] = []
-    longest_reply = 0
-    for row in sorted(rows, key=lambda row: len(requests[row].prompt_ids)):
-        reply = max(longest_reply, requests[row].sampling.max_new_tokens)
-        if batch and (len(batch) + 1) * (len(requests[row].prompt_ids) + reply) > max_batch_tokens:
-            yield batch
-            batch, reply = [], requests[row].sampling.max_new_tokens
-        batch, longest_reply = [*batch, row], reply
-    if batch:
-        yield batch
-
-
-@torch.inference_mode()
-def draw(
-    model: PreTrainedModel | PeftModel,
-    requests: Sequence[Request],
-    *,
-    eos_token_ids: frozenset[int],
-    max_model_len: int,
-    version: int,
-) -> list[Generation]:
-    """Draw one reply for each request in one left-padded batch; a finished row leaves the batch.
-
-    Args:
-        model: gives ``logits`` and takes a key-value cache.
-        requests: the rows, B of them.
-        eos_token_ids: a reply ends with the first of these.
-        max_model_len: bounds prompt and reply together.
-        version: goes into every generation.
-    """
-    device = model.device
-    ids, mask = left_padded([request.prompt_ids for request in requests])  # (B, T)
-    ids, mask = ids.to(device), mask.to(device)
-    positions = (mask.cumsum(-1) - 1).clamp_min(0)
-    room = [min(row.sampling.max_new_tokens, max_model_len - len(row.prompt_ids)) for row in requests]
-    temperature = torch.tensor([row.sampling.temperature for row in requests], device=device)
-    uniform = uniforms([row.seed for row in requests], max(room)).to(device)  # (B, max(room))
-    tokens: list[list[int]] = [[] for _ in requests]
-    logprobs: list[list[float]] = [[] for _ in requests]
-    alive = torch.arange(len(requests), device=device)
-    cache = None
-    for step in range(max(room)):
-        output = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache = output.past_key_values
-        chosen, chosen_logprobs = choose(output.logits[:, -1].float(), temperature[alive], uniform[alive, step])
-        going = []
-        for place, (row, token, logprob) in enumerate(
-            zip(alive.tolist(), chosen.tolist(), chosen_logprobs.tolist(), strict=True)
-        ):
-            tokens[row].append(token)
-            logprobs[row].append(logprob)
-            if token not in eos_token_ids and step + 1 < room[row]:
-                going.append(place)
-        if not going:
-            break
-        keep = torch.tensor(going, device=device)
-        if len(going) < len(alive):
-            cache.batch_select_indices(keep)
-        alive, ids, positions = alive[keep], chosen[keep, None], positions[keep, -1:] + 1
-        mask = torch.cat([mask[keep], mask.new_ones(len(going), 1)], dim=-1)
-    return [
-        Generation(
-            token_ids=tokens[row],
-            logprobs=logprobs[row],
-            policy_version=version,
-            finish_reason="stop" if tokens[row][-1] in eos_token_ids else "length",
-        )
-        for row in range(len(requests))
-    ]
-
-
-def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Make ids and mask, both long ``(B, T)``; padding holds id 0 under mask 0.
-
-    Example:
-        >>> left_padded([[5, 6], [7]])
-        (tensor([[5, 6],
-                [0, 7]]), tensor([[1, 1],
-                [0, 1]]))
-    """
-    width = max(map(len, prompts))
-    ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts])
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    return ids, mask
-
-
-def uniforms(seeds: Sequence[int], count: int) -> Tensor:
-    """Draw ``count`` uniform numbers in [0, 1) from each seed: float64 ``(B, count)``.
-
-    All of a row's chance is drawn here, so it depends neither on the other rows nor on when they finish.
-    """
-    generators = [torch.Generator().manual_seed(nonnegative_seed(seed)) for seed in seeds]
-    return torch.stack([torch.rand(count, generator=generator, dtype=torch.float64) for generator in generators])
-
-
-def choose(logits: Tensor, temperature: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """Pick one token a row by inverting its cumulative distribution.
-
-    Args:
-        logits: float32 ``(B, V)``.
-        temperature: float ``(B,)``; 0 takes the largest logit.
-        uniform: float64 ``(B,)`` in [0, 1).
-
-    Returns:
-        Token ids, long ``(B,)``, and their log-probs after temperature (unscaled where it is 0), float32 ``(B,)``.
-    """
-    greedy = temperature == 0
-    all_logprobs = (logits / torch.where(greedy, 1.0, temperature)[:, None]).log_softmax(-1)  # (B, V)
-    cumulative = all_logprobs.double().exp().cumsum(-1)
-    threshold = uniform[:, None] * cumulative[:, -1:]
-    # side="right": a token of probability 0 has an empty interval and is never met.
-    sampled = torch.searchsorted(cumulative, threshold, side="right")[:, 0].clamp_max(logits.shape[-1] - 1)
-    tokens = torch.where(greedy, logits.argmax(-1), sampled)
-    return tokens, all_logprobs.gather(-1, tokens[:, None])[:, 0]

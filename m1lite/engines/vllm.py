@@ -12,11 +12,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import AutoConfig, GenerationConfig
 
 from m1lite.engines import _vllm_compat as compat
+from m1lite.engines._vllm_media import Renderer
 from m1lite.engines.base import EngineError, Generation, draw_all
-from m1lite.engines.checks import check_policy, check_request, check_state_dict, nonnegative_seed
+from m1lite.engines.checks import check_media, check_policy, check_request, check_state_dict, nonnegative_seed
+from m1lite.engines.model_classes import model_class
+from m1lite.engines.sight import sight_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from m1lite.engines.base import Request, Sampling
+    from m1lite.video.cache import FrameCache
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks that vLLM can set aside memory for."""
@@ -44,6 +48,7 @@ class VllmEngine:
         dtype: of weights and arithmetic.
         max_model_len: tokens of context, the reply included.
         kv_cache_bytes: memory for keys and values.
+        frames: decodes what policies that see are shown.
         options: further arguments of ``vllm.LLM``, such as ``revision`` or ``tensor_parallel_size``.
 
     Raises:
@@ -62,6 +67,7 @@ class VllmEngine:
         dtype: str = "float32",
         max_model_len: int = 1024,
         kv_cache_bytes: int = 256 << 20,
+        frames: FrameCache | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         if not policies:
@@ -74,6 +80,8 @@ class VllmEngine:
         self.max_model_len, self.max_lora_rank = max_model_len, max_lora_rank
         self.max_adapters = len(policies) if max_adapters is None else max_adapters
         self._config = AutoConfig.from_pretrained(model, **source)
+        self._sight = sight_of(self._config)
+        self._renderer = None if self._sight is None or frames is None else Renderer(self._sight, frames)
         self._llm = compat.build(
             self._arguments(str(model), dtype, kv_cache_bytes, options), self._config.architectures or ()
         )
@@ -102,6 +110,10 @@ class VllmEngine:
             "use_tqdm_on_load": False,
             "mm_processor_cache_gb": 0,  # the two halves of that cache drift apart in one process
         }
+        if self._sight is not None:
+            # Its processor wants the tokenizer, though it renders nothing here; patches come normalised, as they train.
+            fixed |= {"skip_tokenizer_init": False, "mm_device_do_normalize": False, "skip_mm_profiling": True}
+            fixed |= {"limit_mm_per_prompt": {"image": self.max_model_len, "video": 0}}
         if self.max_adapters:
             # One slot more than adapters: an empty last slot keeps base rows right even where index -1 means the last.
             slots = {"max_loras": self.max_adapters + 1, "max_cpu_loras": self.max_adapters + 1}
@@ -128,13 +140,14 @@ class VllmEngine:
                 refuses the request; the replies under way go on.
         """
         check_request(request, policies=self._versions, max_model_len=self.max_model_len, vocab_size=self._vocab_size)
+        check_media(request, self._sight, can_decode=self._renderer is not None)
+        media = () if self._renderer is None else self._renderer(request.media)
         with self._lock:
             self._num_tickets += 1
             ticket = self._num_tickets
             try:
-                compat.add_request(
-                    self._llm, ticket, request.prompt_ids, self._params(request), self._adapters.get(request.policy)
-                )
+                lora = self._adapters.get(request.policy)
+                compat.add_request(self._llm, ticket, request.prompt_ids, self._params(request), lora, media)
             except Exception as error:
                 raise EngineError(
                     f"vLLM refused a prompt of policy {request.policy!r} with {len(request.prompt_ids)} tokens: {error}"
@@ -150,6 +163,7 @@ class VllmEngine:
                 temperature=request.sampling.temperature,
                 max_tokens=request.sampling.max_new_tokens,
                 stop_token_ids=sorted(self.eos_token_ids),
+                never=() if self._sight is None else self._sight.media_ids,
             )
             self._known_params[request.sampling] = known
         return compat.with_seed(known, nonnegative_seed(request.seed))
@@ -271,7 +285,7 @@ class VllmEngine:
     @cached_property
     def _shapes(self) -> dict[str, torch.Size]:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(self._config)
+            model: Any = model_class(self._config).from_config(self._config)
         return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
     def versions(self) -> dict[str, int]:

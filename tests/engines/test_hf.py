@@ -5,7 +5,8 @@ import torch
 from torch import tensor
 
 from m1lite.engines.base import EngineError
-from m1lite.engines.hf import HfEngine, batches, choose, lora_config, uniforms
+from m1lite.engines.drawing import batches, choose, uniforms
+from m1lite.engines.hf import HfEngine, lora_config
 
 
 def test_choose_inverts_the_cumulative_distribution():
