@@ -13,7 +13,7 @@ from torch import Tensor
 from m1lite.metrics._base import VideoMetric
 from m1lite.metrics._spans import check_spans, stack_sets
 from m1lite.metrics.functional.grounding import temporal_iou
-from m1lite.metrics.functional.moments import moment_average_precision
+from m1lite.metrics.functional.moments import cross_iou, moment_average_precision
 from m1lite.metrics.functional.spans import span_precision_recall, temporal_set_iou
 from m1lite.metrics.grounding import check_missing, check_thresholds
 
@@ -136,6 +136,8 @@ class MomentMeanAveragePrecision(VideoMetric):
         length_ranges: name to ``(above, up_to)``, to score again with only the true moments of these lengths (and all
             predictions); in the unit of the spans.
         missing: what no answer does: ``"zero"`` scores 0, ``"skip"`` leaves the query out of every mean.
+        overlap: takes moments ``(N, P, 2)`` and true ones ``(N, T, 2)``, padded with rows of NaN, to their IoU
+            ``(N, P, T)``, which is 0 at padding; R@1 is always by :func:`~m1lite.metrics.functional.temporal_iou`.
         validate_args: refuse targets that are reversed or not finite; costs one read-back per update.
         kwargs: passed on to :class:`torchmetrics.Metric`.
 
@@ -164,6 +166,7 @@ class MomentMeanAveragePrecision(VideoMetric):
         max_moments: int | None = 10,
         length_ranges: Mapping[str, tuple[float, float]] | None = None,
         missing: Literal["zero", "skip"] = "zero",
+        overlap: Callable[[Tensor, Tensor], Tensor] = cross_iou,
         validate_args: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -174,6 +177,7 @@ class MomentMeanAveragePrecision(VideoMetric):
         self.max_moments = max_moments
         self.length_ranges = dict(length_ranges or {})
         self.missing = check_missing(missing)
+        self.overlap = overlap
         self.validate_args = validate_args
         num_ranges = 1 + len(self.length_ranges)  # the first is all lengths
         self.add_sums("ap_sum", "hits", shape=(num_ranges, len(self.thresholds)))
@@ -191,7 +195,7 @@ class MomentMeanAveragePrecision(VideoMetric):
             check_spans(target, padded=True)
         length = target[..., 1] - target[..., 0]
         ranges = self.length_ranges.values()
-        kept = [length >= 0, *((length > above) & (length <= up_to) for above, up_to in ranges)]
+        kept = [~length.isnan(), *((length > above) & (length <= up_to) for above, up_to in ranges)]
         for index, keep in enumerate(kept):
             counted = keep.any(-1) & (answered | (self.missing == "zero"))  # (N,)
             true = target.masked_fill(~keep[..., None], float("nan"))
@@ -216,8 +220,10 @@ class MomentMeanAveragePrecision(VideoMetric):
         return found
 
     def _average_precision(self, prediction: Tensor, target: Tensor) -> Tensor:
-        moments = prediction[:, : self.max_moments]
-        return moment_average_precision(moments[..., :2], moments[..., 2], target, thresholds=self.thresholds)
+        spans, confidence = prediction[:, : self.max_moments].split([2, 1], dim=-1)
+        return moment_average_precision(
+            spans, confidence[..., 0], target, thresholds=self.thresholds, overlap=self.overlap
+        )
 
 
 class TemporalIoUAUC(VideoMetric):

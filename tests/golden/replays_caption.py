@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from m1lite.metrics.presets.caption import DREAM_1K, dream_f1, dream_score
-from tests.golden.cells import Exclusion, Field, Row, Section
+from tests.golden.cells import Exclusion, Field, Row, Section, decoded
 
 _COLUMNS = ("F1 Score", "Action Recall", "Action Precision", "Success", "Failed")
 _NOT_BUILT = "scores that a language model wrote for MLVU's open answers are not read here"
@@ -14,16 +14,16 @@ _NOT_BUILT = "scores that a language model wrote for MLVU's open answers are not
 def _summary(row: Row) -> list[dict[str, Any]]:
     """The preset's metric on stored scores: a share is one event that holds with that probability."""
     metric = DREAM_1K.metric()
-    for item in row["items"]:
-        recall = [item["recall"]] if item["success"] else None
-        metric.update([[item["precision"]]], [recall], [item["subtask"]])
+    for item in decoded(row["items"]):
+        precision, recall = ([item["precision"]], [item["recall"]]) if item["success"] else ([], None)
+        metric.update([precision], [recall], [item["subtask"]])
     report = DREAM_1K.report(metric.compute())
     tasks = dict.fromkeys(name.rpartition("/")[0] for name in report)
     return [{"Task": task, **{column: report[f"{task}/{column}"] for column in _COLUMNS}} for task in tasks]
 
 
 def _f1(row: Row) -> float:
-    return dream_f1(row["recall"], row["precision"])
+    return dream_f1(float(row["recall"]), float(row["precision"]))
 
 
 SECTIONS = {

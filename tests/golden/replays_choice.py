@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from m1lite.metrics.presets import _choice_readers as readers
@@ -30,13 +31,13 @@ def _videommmu(row: Row) -> str:
 def _time_r1_index(row: Row) -> int | None:
     # The scorer reads the same letter in brackets, and falls back on the first character; the index does not.
     letter = r1.time_r1_letter(row["response"])
-    return "ABCDEFGHIJKLMNOPQRSTUVWXYZ".index(letter) if f"({letter})" in row["response"] and letter else None
+    return ord(letter) - ord("A") if letter in ascii_uppercase and letter and f"({letter})" in row["response"] else None
 
 
 def _mmr_v(row: Row) -> dict[str, Any]:
     items = [
         {
-            **{key: item[key] for key in ("correctAnswer", "abilityType_L2", "videoType")},
+            **{key: item[key] for key in ("correctAnswer", "abilityType_L2", "videoType") if key in item},
             "raw_response": item.get("m_raw_response", ""),
             **({"final_answer": item["m_response"].get("final_answer", "")} if "m_response" in item else {}),
         }

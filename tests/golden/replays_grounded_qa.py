@@ -25,7 +25,7 @@ from m1lite.metrics.presets.videochat_gqa import (
     videochat_r1_gqa_answer,
     videochat_r1_gqa_format,
 )
-from tests.golden.cells import Exclusion, Field, Row, Section
+from tests.golden.cells import Exclusion, Field, Row, Section, decoded
 
 _COPY = "another toolkit's copy of the benchmark, with rules of its own, is not built"
 
@@ -40,8 +40,8 @@ def _nextgqa_pair(row: Row) -> list[float]:
 def _nextgqa_values(row: Row) -> dict[str, Any]:
     metric = NEXT_GQA.metric()
     for item in next_gqa_items(
-        row["gt_ground"],
-        row["pred_ground"],
+        decoded(row["gt_ground"]),
+        decoded(row["pred_ground"]),
         row["pred_qa"],
         gaussian_mode=row["gaussian_mode"],
         subset=row["subset"],
@@ -63,7 +63,7 @@ def _nextgqa_unrounded(row: Row) -> dict[str, float]:
 
 
 def _rextime(row: Row) -> dict[str, dict[str, float]]:
-    report = REXTIME.score(rextime_items(row["submission"], row["ground_truth"]))
+    report = REXTIME.score(rextime_items(decoded(row["submission"]), decoded(row["ground_truth"])))
     brief = ("VQA", "MR-full-R1@0.3", "MR-full-R1@0.5", "MR-full-mIoU", "VQA,mIoU@0.5")
     result = {"brief": {name: report[name] for name in brief if name in report}}
     grounded = {name: value for name, value in report.items() if name.startswith("VQA,")}
@@ -120,7 +120,9 @@ SECTIONS: dict[str, Section] = {
     "videochat_r1_gqa": Section(
         inputs=["completion", "solution"],
         fields={
-            "gqa_iou": Field(replay=lambda row: videochat_r1_glue_iou(row["completion"], row["solution"]["glue"])),
+            "gqa_iou": Field(
+                replay=lambda row: videochat_r1_glue_iou(row["completion"], decoded(row["solution"]["glue"]))
+            ),
             "gqa_answer": Field(
                 replay=lambda row: videochat_r1_gqa_answer(row["completion"], row["solution"]["answer"])
             ),

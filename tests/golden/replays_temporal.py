@@ -13,7 +13,7 @@ from m1lite.metrics.grounding import TemporalIoU
 from m1lite.metrics.presets import _spans_official as official
 from m1lite.metrics.presets import find_preset
 from m1lite.metrics.presets.r1 import reward_interval, time_r1_iou
-from tests.golden.cells import Exclusion, Field, Row, Section
+from tests.golden.cells import Exclusion, Field, Row, Section, decoded
 
 OTHER_TOOLKIT = "another toolkit's own rule, which this library does not have"
 
@@ -43,7 +43,8 @@ def timestamp_aware_reward(row: Row) -> float:
     pair = reward_interval(row["reward_text"])
     if pair is None:
         return 0.0
-    return timestamp_aware_iou(*numbers([pair, row["gt"]]), float(row["duration"])).item()
+    duration = torch.tensor(float(row["duration"]), dtype=torch.float64)  # not checked, unlike a number
+    return timestamp_aware_iou(*numbers([pair, row["gt"]]), duration).item()
 
 
 def recalls(row: Row, *, strict: bool) -> dict[str, float]:
@@ -57,8 +58,8 @@ def recalls(row: Row, *, strict: bool) -> dict[str, float]:
 def qvhighlights(row: Row) -> dict[str, Any]:
     preset = find_preset("qvhighlights")
     metric = preset.metric()
-    truth = {item["qid"]: item["relevant_windows"] for item in row["ground_truth"]}
-    for item in row["submission"]:
+    truth = {item["qid"]: item["relevant_windows"] for item in decoded(row["ground_truth"])}
+    for item in decoded(row["submission"]):
         metric.update(*preset.read({**item, "relevant_windows": truth[item["qid"]]}))
     scores = preset.report(metric.compute())
     result: dict[str, Any] = {}
@@ -85,9 +86,9 @@ def vue_tr_shares(overlap, row: Row) -> list[list[float]]:
 def vue_tr_dataset(name: str, row: Row) -> dict[str, Any]:
     preset = find_preset(name)
     metric = preset.metric()
-    truth = {item["query_id"]: item["gt"] for item in row["ground_truth"]}
+    truth = {item["query_id"]: item["gt"] for item in decoded(row["ground_truth"])}
     answers, ious = [], []
-    for item in row["predictions"]:
+    for item in decoded(row["predictions"]):
         answer, target = preset.read({"answer": item["answer"], "gt": truth[item["query_id"]]})
         metric.update(answer, target)
         answers.append(answer[0].tolist())

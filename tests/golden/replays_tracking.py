@@ -20,8 +20,8 @@ from m1lite.metrics.presets.tracking import (
     OTB,
     PYTRACKING,
     VIDEOCHAT_R1,
-    videochat_r1_boxes,
     videochat_r1_tracking_format,
+    videochat_r1_tracking_reward,
 )
 from m1lite.metrics.tracking import TrackingOverlap
 from tests.golden.cells import Exclusion, Field, Row, Section
@@ -126,8 +126,7 @@ def average_overlap(row: Row) -> float:
 
 
 def tracking_reward(row: Row) -> float:
-    target = numbers(row["gt_xyxy"])
-    return VIDEOCHAT_R1.metric().score([videochat_r1_boxes(row["completion"])], [target]).item()
+    return videochat_r1_tracking_reward(row["completion"], numbers(row["gt_xyxy"]))
 
 
 SECTIONS: dict[str, Section] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.golden.cells import Exclusion, Field, Section, equal, replay_section
+from tests.golden.cells import Exclusion, Field, Section, decoded, equal, replay_section
 from tests.golden.sections import SECTIONS
 
 CASES = Path(__file__).parents[1] / "golden_cases"
@@ -74,7 +74,16 @@ def _big(row):
         (1.0, 1, True), (True, 1, False), ("1", 1, False), (float("nan"), "nan", True), (0.5, "nan", False),
         ([1, (2.0,)], [1, [2]], True), ([1], [1, 2], False), ({"a": 1}, {"a": 1, "b": 2}, False),
         ({0.3: 1.0}, {"0.3": 1}, True), (None, 0, False), (1 + 1e-7, 1.0, False),
+        (10**400, 10**400, True), ([None], [None], True), ("nan", "nan", True), (float("inf"), "inf", True),
+        ({"a": 1, "b": 2}, {"a": 1, "b": {"error": "IndexError"}}, True), ([1, 2], [2, {"error": ""}], False),
     ],
 )  # fmt: skip
 def test_values_are_compared_strictly(found, expected, same):
     assert equal(found, expected, relative=1e-9, absolute=1e-12) is same
+
+
+def test_numbers_that_json_lacks_are_decoded_and_descriptions_are_no_outputs():
+    assert decoded({"spans": [["-inf", 2], ["inf", None]]}) == {"spans": [[-float("inf"), 2], [float("inf"), None]]}
+    section = Section(fields={"same": Field(replay=lambda row: decoded(row["x"])[0])}, inputs=["x"])
+    counts = replay_section(section, [{"tag": "odd", "note": "", "x": ["nan"], "same": "nan"}])
+    assert {name: count.passed for name, count in counts.items()} == {"same": 1}

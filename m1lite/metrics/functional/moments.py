@@ -10,11 +10,34 @@ from torch import Tensor
 from m1lite.metrics.functional._inputs import as_float, check_pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+
+def cross_iou(prediction: Tensor, target: Tensor) -> Tensor:
+    """IoU of each predicted ``(..., P, 2)`` with each true span ``(..., T, 2)``, both padded with rows of NaN.
+
+    Returns:
+        ``(..., P, T)`` in [0, 1], 0 where a row is padding or the two share no time.
+
+    Example:
+        >>> cross_iou(torch.tensor([[0.0, 4.0], [8.0, 9.0]]), torch.tensor([[0.0, 5.0]]))
+        tensor([[0.8000],
+                [0.0000]])
+    """
+    start, end = prediction[..., :, None, :].unbind(-1)
+    true_start, true_end = target[..., None, :, :].unbind(-1)
+    inter = (torch.minimum(end, true_end) - torch.maximum(start, true_start)).clamp(min=0)
+    union = (end - start) + (true_end - true_start) - inter
+    return torch.where(inter > 0, inter / union, 0.0)
 
 
 def moment_average_precision(
-    prediction: Tensor, confidence: Tensor, target: Tensor, *, thresholds: Sequence[float]
+    prediction: Tensor,
+    confidence: Tensor,
+    target: Tensor,
+    *,
+    thresholds: Sequence[float],
+    overlap: Callable[[Tensor, Tensor], Tensor] = cross_iou,
 ) -> Tensor:
     r"""Average precision of ranked spans at IoU thresholds.
 
@@ -30,6 +53,7 @@ def moment_average_precision(
         confidence: ``(..., P)``, larger is surer.
         target: ``(..., T, 2)``, the true spans of the query, padded alike.
         thresholds: K IoU thresholds in (0, 1].
+        overlap: takes the spans of both sides to their IoU ``(..., P, T)``, which is 0 at padding.
 
     Returns:
         float64 ``(..., K)`` in [0, 1]; 0 where nothing is predicted, NaN where there is no true span.
@@ -39,8 +63,8 @@ def moment_average_precision(
 
     References:
         Everingham et al. 2010 (PASCAL VOC), interpolated over all points; Lei et al. 2021, arXiv:2107.09609
-        (QVHighlights), whose script counts a span as right when both it and a true span are the same point; here their
-        IoU is 0.
+        (QVHighlights), whose script counts a span as right when both it and a true span are points; here their IoU
+        is 0, and its preset has an ``overlap`` of its own.
 
     Example:
         >>> spans, confidence = torch.tensor([[0.0, 4.0], [8.0, 9.0], [5.0, 7.0]]), torch.tensor([0.9, 0.8, 0.3])
@@ -57,19 +81,10 @@ def moment_average_precision(
     prediction, confidence, target = as_float(prediction), as_float(confidence), as_float(target)
     padding = prediction.isnan().any(-1)
     order = confidence.masked_fill(padding, -float("inf")).sort(dim=-1, descending=True, stable=True).indices
-    iou = _cross_iou(prediction, target).gather(-2, order[..., None].expand(*order.shape, target.shape[-2]))
+    iou = overlap(prediction, target).gather(-2, order[..., None].expand(*order.shape, target.shape[-2]))
     num_targets = (~target.isnan().any(-1)).sum(-1)[..., None]  # (..., 1)
     right = _match(iou, iou.new_tensor(thresholds))  # (..., K, P)
     return torch.where(num_targets > 0, _area(right, num_targets), float("nan"))
-
-
-def _cross_iou(prediction: Tensor, target: Tensor) -> Tensor:
-    """IoU of each predicted with each true span ``(..., P, T)``, 0 where a row is padding or covers nothing."""
-    start, end = prediction[..., :, None, :].unbind(-1)
-    true_start, true_end = target[..., None, :, :].unbind(-1)
-    inter = (torch.minimum(end, true_end) - torch.maximum(start, true_start)).clamp(min=0)
-    union = (end - start) + (true_end - true_start) - inter
-    return torch.where(inter > 0, inter / union, 0.0)
 
 
 def _match(iou: Tensor, thresholds: Tensor) -> Tensor:

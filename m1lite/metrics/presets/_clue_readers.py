@@ -57,14 +57,14 @@ def cgbench_set_iou(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def cgbench_iou(prediction: Sequence[Sequence[float]], target: Sequence[Sequence[float]]) -> float:
-    """:func:`cgbench_set_iou` of two lists; 0 if a bound is not finite, as officially.
+    """:func:`cgbench_set_iou` of two lists, whose bounds need not be finite: beside good spans such ones vanish or not.
 
     Example:
         >>> cgbench_iou([[8, 11]], [[8, 11], [20, 30]])
         0.23076923076923078
     """
     if not all(math.isfinite(bound) for span in (*prediction, *target) for bound in span):
-        return 0.0
+        return _signed_iou(prediction, target)
     sides = (torch.tensor(side, dtype=torch.float64).reshape(-1, 2) for side in (prediction, target))
     return cgbench_set_iou(*sides).item()
 

@@ -55,6 +55,32 @@ def moment_detr_cross_iou(prediction: Tensor, target: Tensor) -> Tensor:
     return inter / ((end - start) + (true_end - true_start) - inter)
 
 
+def moment_detr_overlap(prediction: Tensor, target: Tensor) -> Tensor:
+    """IoU of each predicted with each true span as QVHighlights' script takes it for mAP.
+
+    Where :func:`moment_detr_cross_iou` is NaN it fails no threshold, and the true span is the first to be taken: two
+    points, wherever they are, match.
+
+    Args:
+        prediction: ``(..., P, 2)``, seconds, rows of NaN being padding.
+        target: ``(..., T, 2)``, likewise.
+
+    Returns:
+        float64 ``(..., P, T)``; inf where the lengths add up to nothing, 0 at padding.
+
+    References:
+        ``compute_average_precision_detection`` of jayleicn/moment_detr b7e553ac standalone_eval/utils.py.
+
+    Example:
+        >>> moment_detr_overlap(torch.tensor([[5.0, 5.0], [1.0, 2.0]]), torch.tensor([[3.0, 3.0], [1.0, 3.0]]))
+        tensor([[   inf, 0.0000],
+                [0.0000, 0.5000]], dtype=torch.float64)
+    """
+    iou = moment_detr_cross_iou(prediction[..., :, None, :], target[..., None, :, :])
+    padding = prediction.isnan().any(-1)[..., :, None] | target.isnan().any(-1)[..., None, :]
+    return iou.nan_to_num(nan=float("inf")).masked_fill(padding, 0.0)
+
+
 def videochat_r1_set_iou(prediction: Spans, target: Spans) -> float:
     """IoU of merged sets of spans as VideoChat-R1 computes it: 1 wherever the union has no length.
 

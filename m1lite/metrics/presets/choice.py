@@ -127,8 +127,8 @@ class MMRVItem(TypedDict):
     """Kind of video, such as ``TV``."""
     raw_response: str
     """The model's whole output."""
-    final_answer: NotRequired[str]
-    """What was stored as the answer, where something was."""
+    final_answer: NotRequired[Any]
+    """What was stored as the answer, where something was; anything but a text is read as Python writes it."""
 
 
 class RightCounts(VideoMetric):
@@ -273,10 +273,11 @@ def read_mmr_v(item: MMRVItem) -> Scored:
         >>> read_mmr_v({**item, "raw_response": "It is [B]."})
         (tensor([True]), ['["Implicit", "TV"]'])
     """
-    ability, video = (item[key].strip() or "Unknown" for key in ("abilityType_L2", "videoType"))
+    ability, video = (kind.strip() or "Unknown" for kind in (item.get("abilityType_L2", ""), item.get("videoType", "")))
     reasoning = "Implicit" if ability in _MMR_V_IMPLICIT else "Explicit" if ability in _MMR_V_EXPLICIT else "Other"
     true = re.search(r"\(([A-L])\)", item["correctAnswer"].upper())
-    letter = readers.mmr_v_letter(item["raw_response"], item.get("final_answer"))
+    stored = str(item["final_answer"]) if "final_answer" in item else None
+    letter = readers.mmr_v_letter(item["raw_response"], stored)
     return _scored(letter == (true[1] if true else None), json.dumps([reasoning, video]))
 
 

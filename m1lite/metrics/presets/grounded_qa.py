@@ -100,9 +100,9 @@ def next_gqa_iou(prediction: Tensor, target: Tensor) -> Tensor:
         tensor(-0.5714)
     """
     (start, end), (true_start, true_end) = as_float(prediction).unbind(-1), as_float(target).unbind(-1)
-    hull = torch.maximum(end, true_end) - torch.minimum(start, true_start)
+    hull = _greater(true_end, end) - _smaller(true_start, start)
     iou = _signed_overlap(prediction, target) / hull
-    return torch.where((hull <= 0) | (start == end), 0.0, iou)
+    return torch.where((hull > 0) & (start != end), iou, 0.0)
 
 
 def next_gqa_iop(prediction: Tensor, target: Tensor) -> Tensor:
@@ -131,7 +131,17 @@ def next_gqa_iop(prediction: Tensor, target: Tensor) -> Tensor:
 def _signed_overlap(prediction: Tensor, target: Tensor) -> Tensor:
     """Time that two spans share, or minus the time between them."""
     (start, end), (true_start, true_end) = as_float(prediction).unbind(-1), as_float(target).unbind(-1)
-    return torch.minimum(end, true_end) - torch.maximum(start, true_start)
+    return _smaller(true_end, end) - _greater(true_start, start)
+
+
+def _smaller(first: Tensor, second: Tensor) -> Tensor:
+    """Return what Python's ``min`` does: the first unless the second is below it, so that NaN depends on the order."""
+    return torch.where(second < first, second, first)
+
+
+def _greater(first: Tensor, second: Tensor) -> Tensor:
+    """Return what Python's ``max`` does."""
+    return torch.where(second > first, second, first)
 
 
 def _read_next_gqa(item: NextGqaItem) -> tuple[list[Tensor | None], Tensor, list[bool | None]]:

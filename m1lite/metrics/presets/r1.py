@@ -7,12 +7,13 @@ in the length of the text, unlike that of the official patterns.
 
 from __future__ import annotations
 
+import ast
 import re
+import warnings
 from itertools import pairwise
+from typing import Any
 
 import torch
-
-from m1lite.metrics.functional.grounding import temporal_iou
 
 Interval = tuple[float, float]
 """Start and end in seconds."""
@@ -22,11 +23,8 @@ Interval = tuple[float, float]
 _PAIR = re.compile(r"(?<!\d)(\d++\.?+\d*+) (?:to|and) (\d++\.?+\d*+)")
 _PAIR_ANY_CASE = re.compile(_PAIR.pattern, re.IGNORECASE)
 _TIMESTEP = re.compile(r"<timestep>\s*+\d++\.?+\d*+\s++to\s++\d++\.?+\d*+\s*+</timestep>", re.IGNORECASE)
-_LONGVT_PAIR = re.compile(
-    r"\[\s*+(?P<a>['\"]?)([-+]?(?:\d++\.?+\d*+|\.\d++)(?:e[-+]?\d++)?+)(?P=a)\s*+,"
-    r"\s*+(?P<b>['\"]?)([-+]?(?:\d++\.?+\d*+|\.\d++)(?:e[-+]?\d++)?+)(?P=b)\s*+,?+\s*+\]",
-    re.IGNORECASE | re.ASCII,
-)
+_MAX_LITERAL = 4000
+"""Longer answers are no list of a few numbers, and could keep Python's parser busy."""
 
 
 _VIDEOCHAT_PHRASES = (
@@ -58,6 +56,23 @@ def blocks(text: str, tag: str) -> list[str]:
         contents.append(text[start:end])
         start = text.find(opening, end + len(closing))
     return contents
+
+
+def read_literal(written: str) -> Any:
+    """Read what a model wrote as a Python literal; None where it is none, or has more than 4000 characters.
+
+    Example:
+        >>> read_literal("[1, '2']"), read_literal("1 to 2") is None
+        ([1, '2'], True)
+    """
+    if len(written) > _MAX_LITERAL:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the parser, about odd escapes in what the model wrote
+            return ast.literal_eval(written)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
 
 
 def stretched_format(text: str, tags: tuple[str, ...] = ("think", "answer")) -> bool:
@@ -165,12 +180,12 @@ def time_r1_timestep_reward(text: str) -> float:
 def longvt_time_reward(text: str, target: Interval) -> tuple[float, float, float]:
     """Return LongVT's reward for a span in its Time-R1 form: total, IoU and format, where total is their sum.
 
-    The answer, after the last ``<answer>``, must be a list of two numbers in brackets. The format needs as many opening
-    as closing tags and, without tool calls, the form of :func:`stretched_format`.
+    The answer, after the last ``<answer>``, must be a Python list of two numbers, quoted or not (see
+    :func:`read_literal`). The format needs as many opening as closing tags and, without tool calls, the form of
+    :func:`stretched_format`.
 
     References:
-        ``compute_score_time_r1`` of EvolvingLMMs-Lab/LongVT 08d755b9 custom_rewards/vl_agent.py, which reads the list
-        as a Python literal; here numbers are decimals, quoted or not.
+        ``compute_score_time_r1`` of EvolvingLMMs-Lab/LongVT 08d755b9 custom_rewards/vl_agent.py.
 
     Example:
         >>> longvt_time_reward("<think>so</think><answer>[1, 3]</answer>", (1.0, 2.0))
@@ -179,8 +194,8 @@ def longvt_time_reward(text: str, target: Interval) -> tuple[float, float, float
     after_thought = text.split("</think>")[-1]
     answered = "<answer>" in after_thought and "</answer>" in after_thought
     answer = text.split("<answer>")[-1].split("</answer>")[0].strip() if answered else ""
-    pair = _LONGVT_PAIR.fullmatch(answer)
-    iou = 0.0 if pair is None else _iou((float(pair[2]), float(pair[4])), target)
+    pair = _literal_pair(answer)
+    iou = 0.0 if pair is None else _iou(pair, target)
     form = float(_has_longvt_form(text, after_thought))
     return iou + form, iou, form
 
@@ -284,9 +299,21 @@ def _last_pair(pattern: re.Pattern[str], text: str) -> Interval | None:
     return (float(pairs[-1][0]), float(pairs[-1][1])) if pairs else None
 
 
+def _literal_pair(written: str) -> Interval | None:
+    found = read_literal(written)
+    if not isinstance(found, list) or len(found) != 2:
+        return None
+    try:
+        return float(found[0]), float(found[1])
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
 def _iou(prediction: Interval, target: Interval) -> float:
-    spans = torch.tensor([prediction, target], dtype=torch.float64)
-    return temporal_iou(spans[0], spans[1]).item()
+    # The order of arguments is the official one: Python's min and max drop or keep NaN by it.
+    (start, end), (true_start, true_end) = prediction, target
+    hull = max(end, true_end) - min(start, true_start)
+    return max(0.0, min(end, true_end) - max(start, true_start)) / hull if hull > 0 else 0.0
 
 
 def _has_longvt_form(text: str, after_thought: str) -> bool:

@@ -16,7 +16,11 @@ from torch import Tensor
 from m1lite.metrics._base import VideoMetric
 from m1lite.metrics.grounding import TemporalIoU
 from m1lite.metrics.moments import MomentMeanAveragePrecision, TemporalIoUAUC
-from m1lite.metrics.presets._spans_official import vue_tr_overlap, vue_tr_v2_overlap
+from m1lite.metrics.presets._spans_official import (
+    moment_detr_overlap,
+    vue_tr_overlap,
+    vue_tr_v2_overlap,
+)
 from m1lite.metrics.presets.base import Preset
 from m1lite.metrics.presets.r1 import eval_interval
 
@@ -79,7 +83,9 @@ def read_moments(item: MomentsItem) -> tuple[Any, ...]:
 
 def qvhighlights_metric() -> VideoMetric:
     """Make the metric of QVHighlights: three ranges of lengths beside all, without queries that have no moments."""
-    return MomentMeanAveragePrecision(length_ranges=_QVHIGHLIGHTS_RANGES, missing="skip")
+    return MomentMeanAveragePrecision(
+        length_ranges=_QVHIGHLIGHTS_RANGES, missing="skip", overlap=moment_detr_overlap, validate_args=False
+    )
 
 
 def report_qvhighlights(values: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -112,12 +118,12 @@ def read_retrieval(item: RetrievalItem) -> tuple[Any, ...]:
 
 def vue_tr_metric() -> VideoMetric:
     """Make the metric of VUE-TR."""
-    return TemporalIoUAUC(overlap=vue_tr_overlap, strict=True)
+    return TemporalIoUAUC(overlap=vue_tr_overlap, strict=True, validate_args=False)
 
 
 def vue_tr_v2_metric() -> VideoMetric:
     """Make the metric of VUE-TR-V2, which counts an empty answer where nothing is to be found as precise."""
-    return TemporalIoUAUC(overlap=vue_tr_v2_overlap, strict=True)
+    return TemporalIoUAUC(overlap=vue_tr_v2_overlap, strict=True, validate_args=False)
 
 
 def report_vue_tr(values: Mapping[str, Tensor]) -> dict[str, float]:

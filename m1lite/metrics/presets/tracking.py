@@ -5,14 +5,13 @@ The toolkits' boxes are left, top, width, height in pixels. Their arithmetic per
 
 from __future__ import annotations
 
-import ast
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from m1lite.metrics.functional.tracking import box_iou_sequence
 from m1lite.metrics.presets._tracking_frames import (
     PyTrackingDataset,
     got10k_bounded,
@@ -22,7 +21,7 @@ from m1lite.metrics.presets._tracking_frames import (
     read_boxes,
 )
 from m1lite.metrics.presets.base import Preset
-from m1lite.metrics.presets.r1 import blocks, stretched_format
+from m1lite.metrics.presets.r1 import blocks, read_literal, stretched_format
 from m1lite.metrics.tracking import FrameErrors, SuccessPrecision, TrackingOverlap
 
 if TYPE_CHECKING:
@@ -33,8 +32,6 @@ Item = Mapping[str, Any]
 _GOT10K_BINS = (*(0.01 * step for step in range(100)), 1.0)
 _NUM_BOXES = 8
 """Frames that VideoChat-R1 asks boxes for."""
-_MAX_CHARS = 4000
-"""Longer answers are no list of eight boxes, and could keep Python's parser busy."""
 
 
 def _read_got10k(item: Item) -> tuple[Any, ...]:
@@ -146,6 +143,26 @@ def videochat_r1_boxes(text: str) -> Tensor | None:
         return None
 
 
+def videochat_r1_tracking_reward(text: str, target: Tensor | Sequence[Any]) -> float:
+    """Return VideoChat-R1's reward for boxes: their mean IoU, the given first box included; 0 where none are read.
+
+    Args:
+        text: what the model wrote.
+        target: 8 true boxes as left, top, right, bottom; with another number of them the reward is 0.
+
+    References:
+        ``tracking_iou_reward`` of OpenGVLab/VideoChat-R1 73b2ea9a src/open_r1/grpo_tasks.py.
+
+    Example:
+        >>> videochat_r1_tracking_reward(f"<answer>{[[0, 0, 0.5, 1]] * 8}</answer>", [[0, 0, 1, 1]] * 8)
+        0.5
+    """
+    boxes, trues = videochat_r1_boxes(text), read_boxes(target)
+    if boxes is None or len(boxes) != len(trues):
+        return 0.0
+    return box_iou_sequence(boxes, trues).mean().item()
+
+
 def videochat_r1_tracking_format(text: str) -> bool:
     """Say whether a text earns VideoChat-R1's format reward of the tracking task.
 
@@ -166,15 +183,7 @@ def videochat_r1_tracking_format(text: str) -> bool:
 
 def _read_lists(written: str) -> list[list[Any]] | None:
     """Read a Python list of 8 lists of 4 literals."""
-    written = written.replace("\n", "")
-    if len(written) > _MAX_CHARS:
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the parser, about odd escapes in what the model wrote
-            found = ast.literal_eval(written)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return None
+    found = read_literal(written.replace("\n", ""))
     if not isinstance(found, list) or len(found) != _NUM_BOXES:
         return None
     return found if all(isinstance(box, list) and len(box) == 4 for box in found) else None
@@ -185,9 +194,14 @@ def _read_videochat_r1(item: Item) -> tuple[Any, ...]:
     return [videochat_r1_boxes(item["answer"])], [read_boxes(item["target"])]
 
 
+def _videochat_r1_overlap(prediction: Tensor, target: Tensor) -> Tensor:
+    """IoU in which a box that is no number in part stays so; wholly NaN is no answer, and 0."""
+    return box_iou_sequence(prediction, target).masked_fill(prediction.isnan().all(-1), 0.0)
+
+
 def _videochat_r1_metric() -> TrackingOverlap:
     # Annotated boxes are taken as they are: an empty one scores 0.
-    return TrackingOverlap(average="sequence", skip_first=False, validate_args=False)
+    return TrackingOverlap(average="sequence", skip_first=False, overlap=_videochat_r1_overlap, validate_args=False)
 
 
 def _report_videochat_r1(values: Mapping[str, Tensor]) -> dict[str, float]:

@@ -221,6 +221,15 @@ def test_video_mmmu_refuses_another_id():
         find_preset("video_mmmu").read({**mmmu("Art", "open", "1", "1"), "id": "Art"})
 
 
+@pytest.mark.parametrize(
+    ("stored", "right"),
+    [({"final_answer": None}, 1), ({"final_answer": 3}, 1), ({"final_answer": ["A"]}, 1), ({"final_answer": ""}, 0)],
+)
+def test_mmr_v_takes_what_was_stored_for_a_text(stored, right):
+    found = find_preset("mmr_v").score([{"correctAnswer": "(B)", "raw_response": "It is [B].", **stored}])
+    assert (found["total/correct"], found["reasoning/Other/count"], found["video_type/Unknown/count"]) == (right, 1, 1)
+
+
 def test_mmr_v_sums_over_both_groupings():
     abilities = {"Theme Understanding": "Implicit", "Causal Reasoning": "Explicit", "New": "Other", " ": "Other"}
     items, expected = [], {}

@@ -46,12 +46,15 @@ class TestNextGqa:
             ([5.0, 5.0], [5.0, 5.0], 0.0, 1.0),
             ([9.0, 9.0], [2.0, 8.0], 0.0, 0.0),
             ([4.0, 6.0], [0.0, 10.0], 0.2, 1.0),
+            ([math.nan, math.nan], [0.0, 2.0], 1.0, 0.0),
+            ([math.nan, 1.0], [3.0, 1.0], 0.0, 0.0),
+            ([3.0, 47.8], [math.nan, 7.0], 0.0, math.nan),
         ],
     )
     def test_overlaps_may_be_negative(self, span, window, iou, iop):
         span, window = torch.tensor(span), torch.tensor(window)
         assert next_gqa_iou(span, window).item() == pytest.approx(iou)
-        assert next_gqa_iop(span, window).item() == pytest.approx(iop)
+        assert next_gqa_iop(span, window).item() == pytest.approx(iop, nan_ok=True)
 
     def test_a_question_without_a_span_is_in_no_mean_of_grounding(self):
         items = next_gqa_items(GROUND, {"9_0": [12.0, 14.0]}, ANSWERS)
@@ -156,6 +159,7 @@ class TestCgBench:
         assert cgbench_iou([[1, 5], [10, 8]], [[1, 5]]) == 2.0
         assert cgbench_iou([[1, 5], [5, 1]], [[1, 5]]) == 1.0
         assert cgbench_iou([[math.nan, 5]], [[1, 5]]) == cgbench_iou([], []) == cgbench_iou([[3, 3]], [[3, 3]]) == 0.0
+        assert cgbench_iou([[2, 6], [3, math.nan]], [[4, 12]]) == 0.2
 
     @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)).map(sorted).map(tuple), min_size=1))
     def test_without_them_it_is_the_set_iou(self, spans):

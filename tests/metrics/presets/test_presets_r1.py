@@ -105,6 +105,11 @@ def test_time_r1_iou_by_hand(text, iou):
     assert r1.time_r1_iou(text, (1.0, 2.0)) == iou
 
 
+def test_time_r1_iou_loses_bounds_that_are_no_number():
+    targets = [(float("nan"), 2.0), (1.0, float("nan")), (0.0, float("inf"))]
+    assert [r1.time_r1_iou("<answer>1 to 3</answer>", target) for target in targets] == [0.5, 1.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("text", "reward"),
     [
@@ -120,6 +125,13 @@ def test_time_r1_iou_by_hand(text, iou):
         ("<think>a</think><tool_call>b<think>c</think><answer>[1, 2]</answer>", (1.0, 1.0, 0.0)),
         ("so <think>a</think><tool_call>b</tool_call><answer>[1, 2]</answer>", (1.0, 1.0, 0.0)),
         ("<think><answer>[1, 2]</answer></think>", (0.0, 0.0, 0.0)),
+        ("<think>a</think><answer>[01, 2]</answer>", (1.0, 0.0, 1.0)),
+        ("<think>a</think><answer>['1.0 ', b'2'] # so</answer>", (2.0, 1.0, 1.0)),
+        ("<think>a</think><answer>[True, 0x2]</answer>", (2.0, 1.0, 1.0)),
+        ("<think>a</think><answer>['nan', 2]</answer>", (1.0, 0.0, 1.0)),
+        ("<think>a</think><answer>[1, None]</answer>", (1.0, 0.0, 1.0)),
+        (f"<think>a</think><answer>[1, {'2' * 400}]</answer>", (1.0, 0.0, 1.0)),
+        (f"<think>a</think><answer>{'[' * 5000}</answer>", (1.0, 0.0, 1.0)),
     ],
 )
 def test_longvt_by_hand(text, reward):

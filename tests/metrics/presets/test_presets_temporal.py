@@ -49,6 +49,21 @@ def test_qvhighlights_reports_two_decimals_and_skips_empty_lists():
     assert found["brief"]["MR-long-mAP"] == found["long"]["MR-mAP"]["average"] == 50.0
 
 
+def test_qvhighlights_matches_spans_whose_lengths_cancel():
+    items = [
+        {"pred_relevant_windows": [[9, 7, 0.9], [5, 5, 0.5], [1, 3, 0.2]], "relevant_windows": [[1, 3], [4, 4]]},
+        {"pred_relevant_windows": [[2, 2, 0.5]], "relevant_windows": [[2, 2]]},
+        {"pred_relevant_windows": [[0, 10, 1]], "relevant_windows": [[9, 7], [0, 10]]},  # a true span is reversed
+    ]
+    full = find_preset("qvhighlights").score(items)["full"]
+    assert (full["MR-mAP"]["0.5"], full["MR-mAP"]["average"], full["MR-R1"]["0.5"]) == (83.33, 83.33, 33.33)
+
+
+def test_vue_tr_takes_reversed_true_spans():
+    found = find_preset("vue_tr").score([{"answer": [[3, 1]], "gt": [[3, 1]]}])
+    assert found == {"Precision": 100.0, "Recall": 100.0, "IoU": 0.0}
+
+
 def test_vue_tr_widens_answers_to_whole_seconds_and_reports_areas():
     preset = find_preset("vue_tr")
     answer, target = preset.read({"answer": [[1.2, 4.5]], "gt": [[1.0, 5.0]]})

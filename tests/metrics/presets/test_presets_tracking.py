@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 
 from m1lite.metrics.presets import find_preset
 from m1lite.metrics.presets._tracking_frames import pytracking_errors
-from m1lite.metrics.presets.tracking import PRESETS, videochat_r1_boxes, videochat_r1_tracking_format
+from m1lite.metrics.presets.tracking import (
+    PRESETS,
+    videochat_r1_boxes,
+    videochat_r1_tracking_format,
+    videochat_r1_tracking_reward,
+)
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden_cases" / "golden_tracking.json").read_text())
 BOXES = [[0.1, 0.1, 0.5, 0.5]] * 8
@@ -112,6 +117,17 @@ def test_videochat_r1_scores_anything_else_zero():
     preset = find_preset("videochat_r1_tracking")
     items = [{"answer": text, "target": BOXES} for text in (right, "no boxes", f"<answer>{BOXES[:7]}</answer>", "")]
     assert preset.score(items) == {"overlap": pytest.approx(0.25)}
+    assert [videochat_r1_tracking_reward(item["answer"], item["target"]) for item in items] == pytest.approx(
+        [1, 0, 0, 0]
+    )
+    assert videochat_r1_tracking_reward(right, BOXES[:7]) == videochat_r1_tracking_reward("", []) == 0.0
+
+
+def test_videochat_r1_keeps_a_bound_that_is_no_number():
+    boxes = [[0.1, math.nan, 0.5, 0.5], *BOXES[1:]]
+    metric = find_preset("videochat_r1_tracking").metric()
+    metric.update([torch.tensor(boxes)], [torch.tensor(BOXES)])
+    assert math.isnan(metric.compute()["ao"])
 
 
 @pytest.mark.parametrize(
