@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,19 +28,20 @@ _MEMORY = Path("/dev/shm")
 
 
 class AdapterFolders:
-    """Folders in PEFT's format below one directory.
+    """Folders in PEFT's format below one directory; gone with this object or the process at the latest.
 
     Args:
         directory: made if missing; None makes a temporary one, on memory where the system has such a place.
     """
 
     def __init__(self, directory: str | Path | None = None) -> None:
-        self._own = directory is None
+        own = directory is None
         if directory is None:
             directory = tempfile.mkdtemp(prefix="m1lite-adapters-", dir=_MEMORY if _MEMORY.is_dir() else None)
         self.directory = Path(directory).resolve()
         self.directory.mkdir(parents=True, exist_ok=True)
         self._written: set[Path] = set()
+        self._clear = weakref.finalize(self, _remove_all, self._written, self.directory if own else None, os.getpid())
 
     def write(self, name: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Path:
         """Write one version and return its folder, which appears when it is whole.
@@ -76,10 +78,14 @@ class AdapterFolders:
 
     def close(self) -> None:
         """Remove everything that this process wrote."""
-        for folder in list(self._written):
-            self.remove(folder.name)
-        if self._own:
-            shutil.rmtree(self.directory, ignore_errors=True)
+        self._clear()
+
+
+def _remove_all(written: set[Path], directory: Path | None, pid: int) -> None:
+    if os.getpid() != pid:  # a fork of the process that wrote them
+        return
+    for folder in [*written, *([] if directory is None else [directory])]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def spelled(config: Mapping[str, Any]) -> str:

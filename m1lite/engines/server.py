@@ -108,10 +108,15 @@ class ServerEngine:
         """Send one request to the replica that has least to do.
 
         Raises:
-            EngineError: if the policy is unknown, the prompt does not fit, or a sampling value is out of range; the
-                replies under way go on.
+            EngineError: if the policy is unknown or shown something, the prompt does not fit, or a sampling value is out
+                of range; the replies under way go on.
         """
         vocab_size = self._config.get_text_config().vocab_size
+        if request.media:
+            raise EngineError(
+                f"Policy {request.policy!r} is shown {len(request.media)} pictures, which rollout servers do not take "
+                "yet; use the engine in this process."
+            )
         check_request(request, policies=self._versions, max_model_len=self.max_model_len, vocab_size=vocab_size)
         self._num_tickets += 1
         sampling = {

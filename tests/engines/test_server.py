@@ -1,10 +1,13 @@
 """Rollout servers: what a real one does beyond the contract, and failures planted in a stub that speaks its HTTP."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import torch
@@ -285,6 +288,12 @@ def test_dropped_requests_are_dropped_on_the_servers_too(stub, connect, make_req
     assert engine._fleet.lost == {}
 
 
+def test_pictures_are_refused_by_name(stub, connect, make_requests):
+    (request,) = make_requests(1)
+    with pytest.raises(EngineError, match="Policy 'ada' is shown 1 pictures, which rollout servers do not take yet"):
+        connect(stub()).submit(replace(request, media=(object(),)))
+
+
 # ---- adapters -------------------------------------------------------------------------------------
 
 
@@ -374,6 +383,19 @@ def test_only_the_base_that_the_servers_have_is_accepted(stub, connect, trainer)
     weights["model.norm.weight"] += 0.5
     with pytest.raises(EngineError, match=r"differ from those at .*first in 'model.norm.weight'.*start the servers on"):
         engine.load_base(weights.items(), 4)
+
+
+def test_folders_go_with_the_process_that_wrote_them(tmp_path, trainer):
+    code = (
+        "import torch; from m1lite.engines.adapter_folders import AdapterFolders; "
+        "own, given = AdapterFolders(), AdapterFolders('given'); "
+        "paths = [folders.write('ada@1', {'a': torch.ones(2)}, {'r': 1}) for folders in (own, given)]; "
+        "assert all(path.is_dir() for path in paths); print(own.directory)"
+    )
+    (tmp_path / "given" / "of another").mkdir(parents=True)
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert not Path(printed.stdout.strip()).exists()
+    assert [path.name for path in (tmp_path / "given").iterdir()] == ["of another"]
 
 
 # ---- the start ------------------------------------------------------------------------------------
