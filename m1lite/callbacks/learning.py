@@ -139,6 +139,7 @@ def packed(
             ],
             pad_id=team.pad_id(agent.name),
             temperature=agent.sampling.temperature,
+            names=[f"{episode.sample.id}/{episode.index}" for episode in episodes],
         )
         for column, agent in enumerate(agents)
     }

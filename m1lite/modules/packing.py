@@ -121,13 +121,14 @@ def prepare_packing(model: Any) -> None:
     Raises:
         ValueError: if a layer carries something over from token to token that positions do not reset.
     """
-    kinds = set(getattr(model.config, "layer_types", None) or ())
+    text = model.config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ())
     if not kinds <= _KINDS or getattr(model, "_is_stateful", False):
         raise ValueError(
             f"{type(model).__name__} has layers of the kinds {sorted(kinds - _KINDS) or 'stateful'}, which would read "
             f"across rows; packing knows {sorted(_KINDS)}. Leave packing off."
         )
-    if model.config._attn_implementation == "sdpa":
+    if text._attn_implementation == "sdpa":
         AttentionInterface.register(ATTENTION, _attend_by_row)
         AttentionMaskInterface.register(ATTENTION, sdpa_mask)
         model.set_attn_implementation(ATTENTION)

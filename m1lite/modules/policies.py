@@ -13,9 +13,13 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
+from m1lite.engines.model_classes import sees
+
 if TYPE_CHECKING:
     from m1lite.modules.bases import Base
 
+TOWER = r".*\bvisual\b.*"
+"""PEFT's pattern of the modules of a vision tower."""
 _SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
@@ -25,7 +29,7 @@ def check_head(name: str, base: Base) -> None:
     Raises:
         ValueError: naming the base and what stands after its head.
     """
-    config = base.model.config
+    config = base.model.config.get_text_config()
     scaled = [key for key in _SCALED_LOGITS if getattr(config, key, None)]
     head = base.model.get_output_embeddings()
     if scaled or not isinstance(head, nn.Linear) or head.bias is not None:
@@ -51,7 +55,13 @@ def with_adapters(
     model: Any = base.model.requires_grad_(False)
     for agent in agents:
         config = LoraConfig(
-            r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=target_modules, task_type="CAUSAL_LM"
+            r=rank,
+            lora_alpha=alpha,
+            lora_dropout=0.0,
+            target_modules=target_modules,
+            task_type="CAUSAL_LM",
+            # The tower stays as it is, so that its features are computed once; PEFT would adapt its layers too.
+            exclude_modules=TOWER if sees(model.config) else None,
         )
         drawn = int.from_bytes(hashlib.blake2b(f"{seed}/{agent}".encode(), digest_size=7).digest())
         with torch.random.fork_rng(devices=[]):  # PEFT draws from the global generator
@@ -74,6 +84,14 @@ def has_adapters(model: Any) -> bool:
 
 
 def trained_copy(base: Base) -> nn.Module:
-    """Copy a base's model before adapters are put into it, in float32: in lower precision small steps vanish."""
+    """Copy a base's model before adapters are put into it, in float32: in lower precision small steps vanish.
+
+    Raises:
+        ValueError: if the base sees: its features are kept, which a tower that is trained would not allow.
+    """
+    if sees(base.model.config):
+        raise ValueError(
+            f"{type(base.model).__name__} has a vision tower, which stays frozen; train the agent by an adapter."
+        )
     model: Any = deepcopy(base.model)
     return model.float().requires_grad_(True)

@@ -38,6 +38,8 @@ class SharedRows:
     """long ``(1, N)``."""
     position_ids: Tensor
     """long ``(1, N)``, of each token in its row, from 0."""
+    rows: Tensor
+    """long ``(N,)``: a row that each token stands in."""
     branches: tuple[Branch, ...]
     """In the order of the layout; their lengths add up to N."""
     wanted: Tensor
@@ -95,6 +97,7 @@ def share_rows(input_ids: Tensor, mask: Tensor) -> SharedRows:
     return SharedRows(
         input_ids=torch.cat([rows[row][first:end] for row, first, end in positions])[None].to(device),
         position_ids=torch.cat([torch.arange(first, end) for _, first, end in positions])[None].to(device),
+        rows=torch.cat([torch.full((end - first,), row) for row, first, end in positions]).to(device),
         branches=tuple(branches),
         wanted=torch.cat(wanted).to(device),
     )

@@ -18,9 +18,12 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from m1lite.engines.features import VisionFeatures
+from m1lite.engines.model_classes import sees
 from m1lite.modules.bases import base_tensors, hash_weights
 from m1lite.modules.packing import predicting_states, prepare_packing
-from m1lite.modules.policies import check_head, has_adapters, head_of, trained_copy, with_adapters
+from m1lite.modules.policies import TOWER, check_head, has_adapters, head_of, trained_copy, with_adapters
+from m1lite.modules.seeing import never_sampled, seen_states
 from m1lite.rl.logprobs import hidden_logprobs
 from m1lite.rl.vocabulary_kl import reference_kl
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     from m1lite.modules.bases import Base
     from m1lite.records import TokenBatch
+    from m1lite.video.cache import FrameCache
 
 
 class Team(nn.Module):
@@ -47,6 +51,7 @@ class Team(nn.Module):
         seed: of the adapters' first weights; every agent draws its own from (seed, name).
         packing: score rows end to end instead of padded (``packing.py``): the same log-probs and gradients, and less to
             compute where lengths differ much.
+        frames: decodes what agents on bases that see are shown; None where they are shown nothing.
 
     Raises:
         ValueError: if there is no agent, an agent names an unknown base or has a name that weights cannot carry, or a
@@ -66,6 +71,7 @@ class Team(nn.Module):
         target_modules: str | list[str] = "all-linear",
         seed: int = 0,
         packing: bool = False,
+        frames: FrameCache | None = None,
     ) -> None:
         super().__init__()
         _check_members(bases, members, full)
@@ -74,12 +80,16 @@ class Team(nn.Module):
         used = {name: base for name, base in bases.items() if name in members.values()}
         self.tokenizers = {name: base.tokenizer for name, base in used.items()}
         self._hashes: dict[str, str] = {}
+        self.features: dict[str, VisionFeatures] = {}
+        """Base name to the features of its frozen tower, computed once for all rows and passes; of bases that see."""
         self.models = nn.ModuleDict()
         """Base name to base, inside PEFT where it carries adapters."""
         self.copies = nn.ModuleDict()
         """Names of agents that are trained in full to their models."""
         for name, base in used.items():
             check_head(name, base)
+            if frames is not None and sees(base.model.config):
+                self.features[name] = VisionFeatures(base.model, frames)
             if packing:
                 prepare_packing(base.model)
             agents = [agent for agent, owner in members.items() if owner == name]
@@ -146,6 +156,7 @@ class Team(nn.Module):
             "lora_dropout": 0.0,
             "bias": "none",
             "target_modules": layers if isinstance(layers, str) else sorted(layers),
+            **({"exclude_modules": TOWER} if sees(self._model_of(agent).config) else {}),
         }
 
     def logprobs(self, agent: str, batch: TokenBatch, *, entropy_gradient: bool = False) -> tuple[Tensor, Tensor]:
@@ -166,13 +177,13 @@ class Team(nn.Module):
         Raises:
             ValueError: if the agent is unknown, the temperature is not positive, or a row's first token has a loss.
         """
-        return self._score(self._policy(agent), batch, entropy_gradient)
+        return self._score(self._policy(agent), agent, batch, entropy_gradient)
 
     @torch.no_grad()
     def reference_logprobs(self, agent: str, batch: TokenBatch) -> Tensor:
         """Score the sampled tokens under the agent's base, all adapters off; as :meth:`logprobs`, without gradient."""
         with self._reference(agent) as model:
-            return self._score(model, batch)[0]
+            return self._score(model, agent, batch)[0]
 
     def reference_divergence(self, agent: str, batch: TokenBatch) -> Tensor:
         """Return how far the policy is from its base where it wrote: KL(base ‖ policy) over the whole vocabulary.
@@ -186,10 +197,10 @@ class Team(nn.Module):
         """
         mask, found = batch.loss_mask, []
         with torch.no_grad(), self._reference(agent) as model:
-            found += [predicting_states(model, batch.input_ids, mask, packed=self.packing), head_of(model).detach()]
+            found += [self._states(model, agent, batch), _sampled_head(model).detach()]
         model = self._policy(agent)
-        states = predicting_states(model, batch.input_ids, mask, packed=self.packing)  # (N, D)
-        divergence = reference_kl(states, head_of(model), *found, temperature=batch.temperature)
+        states = self._states(model, agent, batch)  # (N, D)
+        divergence = reference_kl(states, _sampled_head(model), *found, temperature=batch.temperature)
         return torch.zeros_like(batch.sampled_logprobs).masked_scatter(mask, divergence)
 
     def base_hashes(self) -> dict[str, str]:
@@ -277,7 +288,16 @@ class Team(nn.Module):
         for name, parameter in self.models.named_parameters():
             parameter.requires_grad_(".lora_" in name)
 
-    def _score(self, model: Any, batch: TokenBatch, entropy_gradient: bool = False) -> tuple[Tensor, Tensor]:
+    def _states(self, model: Any, agent: str, batch: TokenBatch) -> Tensor:
+        """Return the hidden states that predict the sampled tokens, ``(N, D)``."""
+        if sees(model.config):
+            features = self.features.get(self.members[agent])
+            return seen_states(model, batch, batch.loss_mask, features, packed=self.packing)
+        return predicting_states(model, batch.input_ids, batch.loss_mask, packed=self.packing)
+
+    def _score(
+        self, model: Any, agent: str, batch: TokenBatch, entropy_gradient: bool = False
+    ) -> tuple[Tensor, Tensor]:
         if not batch.temperature > 0:
             raise ValueError(
                 f"`temperature` of {batch.agent!r}'s batch is {batch.temperature}; only tokens sampled above 0 "
@@ -292,12 +312,13 @@ class Team(nn.Module):
         if not bool(mask.any()):
             return scores[0], scores[1]
         found, entropy = hidden_logprobs(
-            predicting_states(model, batch.input_ids, mask, packed=self.packing),  # (N, D)
+            self._states(model, agent, batch),  # (N, D)
             head_of(model),
             batch.input_ids[mask],
             temperature=batch.temperature,
             entropies=True,
             entropy_gradient=entropy_gradient,
+            never=never_sampled(model),
         )
         assert entropy is not None
         return scores[0].masked_scatter(mask, found), scores[1].masked_scatter(mask, entropy)
@@ -339,6 +360,16 @@ def _check_members(bases: Mapping[str, Base], members: Mapping[str, str], full: 
     unknown = sorted(set(full) - set(members))
     if unknown:
         raise ValueError(f"`full` names {unknown}; the team is {sorted(members)}.")
+
+
+def _sampled_head(model: Any) -> Tensor:
+    """Return the output matrix without the tokens that are never sampled."""
+    head, never = head_of(model), never_sampled(model)
+    if never is None:
+        return head
+    kept = torch.ones(len(head), dtype=torch.bool, device=head.device)
+    kept[never] = False
+    return head[kept]
 
 
 def _keep_trainable(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
