@@ -2,6 +2,10 @@
 
 The losses are in ``rl/preferences.py``; here are the pairs, what each objective scores of them, and the module. Where
 pairs come from is the caller's: for example the best and the worst episode of a question.
+
+    batch = pair_batch([(best, worst)], pad_id=team.pad_id("ada"))  # trajectories of one agent
+    module = PreferenceModule(team, optimizer=partial(AdamW, lr=1e-5), objective=partial(whole_replies, beta=0.1))
+    Trainer(max_epochs=1).fit(module, loader_of_such_batches)
 """
 
 from __future__ import annotations
