@@ -108,8 +108,8 @@ class ServerEngine:
         """Send one request to the replica that has least to do.
 
         Raises:
-            EngineError: if the policy is unknown or shown something, the prompt does not fit, or a sampling value is out
-                of range; the replies under way go on.
+            EngineError: if the policy is unknown or is shown pictures, the prompt does not fit, or a sampling value
+                is out of range; the replies under way go on.
         """
         vocab_size = self._config.get_text_config().vocab_size
         if request.media:
