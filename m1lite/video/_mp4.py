@@ -124,16 +124,24 @@ def _steady(file: BinaryIO, track: dict[bytes, Box], movie: Box | None) -> Stead
     timescale = _timescale(file, track[b"mdhd"])
     durations = _table(file, track[b"stts"], 2)
     even = len(durations) == 1 or (len(durations) == 2 and durations[1, 0] == 1)  # the last frame may last longer
-    if not (even and timescale and 0 < count < 2**31 and durations[:, 0].sum() == count and durations[0, 1] > 0):
+    if not (
+        even
+        and timescale
+        and 0 < count < 2**31
+        and durations[:, 0].sum(dtype=np.int64) == count
+        and durations[0, 1] > 0
+    ):
         return None
     ticks = int(durations[0, 1])
-    places = np.arange(count, dtype=np.int64)
-    delays = np.zeros(count, dtype=np.int64)
+    places = np.arange(count, dtype=np.int32)
+    delays = np.zeros(count, dtype=np.int32)
     if b"ctts" in track:
         offsets = _table(file, track[b"ctts"], 2)
-        if offsets[:, 0].sum() != count or offsets[:, 1].max() >= 2**31:  # negative delays shift decoding times
+        if (
+            offsets[:, 0].sum(dtype=np.int64) != count or offsets[:, 1].max() >= 2**31
+        ):  # negative delays shift decoding times
             return None
-        delays = np.repeat(offsets[:, 1], offsets[:, 0])
+        delays = np.repeat(offsets[:, 1].astype(np.int32), offsets[:, 0])
     first = int(delays[0])
     if not _plays_all(file, track, movie, first=first, seconds=count * ticks / timescale, frame=ticks / timescale):
         return None
@@ -141,7 +149,7 @@ def _steady(file: BinaryIO, track: dict[bytes, Box], movie: Box | None) -> Stead
     on_grid = not ((delays - first) % ticks).any() and places.min() == 0 and places.max() == count - 1
     if not on_grid or (np.bincount(places, minlength=count) != 1).any():
         return None
-    stored = _table(file, track[b"stss"], 1)[:, 0] - 1 if b"stss" in track else np.arange(count)
+    stored = _table(file, track[b"stss"], 1)[:, 0].astype(np.int64) - 1 if b"stss" in track else np.arange(count)
     if not len(stored) or stored.min() < 0 or stored.max() >= count:
         return None
     order = np.argsort(places[stored])
@@ -150,8 +158,8 @@ def _steady(file: BinaryIO, track: dict[bytes, Box], movie: Box | None) -> Stead
         num_frames=count,
         timescale=timescale,
         frame_ticks=ticks,
-        key_places=places[stored][order],
-        key_delays=delays[stored][order],
+        key_places=places[stored][order].astype(np.int64),
+        key_delays=delays[stored][order].astype(np.int64),
         reordered=bool((delays != first).any()),
     )
 
@@ -212,12 +220,12 @@ def _numbers(file: BinaryIO, box: Box, offset: int, count: int) -> list[int]:
     return [int.from_bytes(content[4 * index : 4 * index + 4], "big") for index in range(count)]
 
 
-def _table(file: BinaryIO, box: Box, columns: int) -> NDArray[np.int64]:
+def _table(file: BinaryIO, box: Box, columns: int) -> NDArray[np.uint32]:
     """Read the rows of unsigned 32-bit numbers ``(rows, columns)`` that follow their count."""
     rows = _numbers(file, box, 4, 1)[0]
     content = _bytes(file, box, 8, 4 * columns * rows)
     whole = len(content) // (4 * columns)
-    return np.frombuffer(content[: 4 * columns * whole], dtype=">u4").reshape(whole, columns).astype(np.int64)
+    return np.frombuffer(content[: 4 * columns * whole], dtype=">u4").reshape(whole, columns)
 
 
 def _timescale(file: BinaryIO, box: Box) -> int:

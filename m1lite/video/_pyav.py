@@ -18,6 +18,7 @@ from m1lite.video.base import (
     Size,
     VideoError,
     VideoMetadata,
+    empty_frames,
     no_video_stream,
     resized,
     undecodable,
@@ -66,34 +67,44 @@ class PyavDecoder:
         self._stream.thread_count = 1  # as in torchcodec: callers run several readers, not several threads in one
         self._context = self._stream.codec_context
         self._base = Fraction(self._stream.time_base or 1)
-        if track is not None and self._base == Fraction(1, track.timescale):
-            shown = np.arange(track.num_frames) * track.frame_ticks
-            keys = track.key_places * track.frame_ticks
-            self._keys = list(zip(keys.tolist(), (keys - track.key_delays).tolist(), strict=True))
-            end = int(shown[-1]) + track.frame_ticks
+        self._track = track if track is not None and self._base == Fraction(1, track.timescale) else None
+        self._shown: NDArray[np.int64] | None = None
+        """Without a table, the ticks at which each frame is shown, ascending."""
+        if self._track is not None:
+            keys = self._track.key_places * self._track.frame_ticks
+            self._keys = list(zip(keys.tolist(), (keys - self._track.key_delays).tolist(), strict=True))
+            self._begin, count = 0, self._track.num_frames
+            end = count * self._track.frame_ticks
         else:
-            shown, end = self._scan()
-        self._shown: NDArray[np.int64] = shown
-        """Ticks at which each frame is shown, ascending."""
-        seconds = float((end - int(shown[0])) * self._base)
+            self._shown, end = self._scan()
+            self._begin, count = int(self._shown[0]), len(self._shown)
+        seconds = float((end - self._begin) * self._base)
         height, width = self._shown_size()
         self.metadata = VideoMetadata(
-            duration=seconds, fps=len(shown) / seconds, num_frames=len(shown), height=height, width=width
+            duration=seconds, fps=count / seconds, num_frames=count, height=height, width=width
         )
 
     def frames_at(self, seconds: list[float], size: Size | None = None) -> tuple[Tensor, list[float]]:
         """Decode the frame shown at each second; see ``Decoder``."""
-        ticks = np.array([int(self._shown[0]) + int(second / self._base) for second in seconds])
-        shown = self._shown[np.searchsorted(self._shown, ticks, side="right") - 1]
-        return self._collect(self._exact(shown.tolist()), seconds, size)
+        ticks = [self._begin + int(second / self._base) for second in seconds]
+        if self._track is not None:
+            frame, last = self._track.frame_ticks, self._track.num_frames - 1
+            wanted = [min(tick // frame, last) * frame for tick in ticks]
+        else:
+            assert self._shown is not None
+            wanted = self._shown[np.searchsorted(self._shown, ticks, side="right") - 1].tolist()
+        return self._collect(self._exact(wanted), seconds, size)
 
     def frame_starts(self) -> NDArray[np.float64]:
         """Give the second at which each frame starts; see ``Decoder``."""
-        return (self._shown - self._shown[0]) * float(self._base)
+        if self._track is not None:
+            return self._track.seconds(np.arange(self._track.num_frames))
+        assert self._shown is not None
+        return (self._shown - self._begin) * float(self._base)
 
     def key_starts(self) -> NDArray[np.float64]:
         """Give the second at which each key frame starts; see ``Decoder``."""
-        return (np.array([shown for shown, _ in self._keys]) - self._shown[0]) * float(self._base)
+        return (np.array([shown for shown, _ in self._keys]) - self._begin) * float(self._base)
 
     def key_frames_at(self, seconds: list[float], size: Size | None = None) -> tuple[Tensor, list[float]]:
         """Decode key frames alone; see ``Decoder``."""
@@ -104,7 +115,8 @@ class PyavDecoder:
     ) -> tuple[Tensor, list[float]]:
         """Convert frames one by one into one tensor."""
         height, width = size or (self.metadata.height, self.metadata.width)
-        pixels = np.empty((len(seconds), height, width, 3), dtype=np.uint8)
+        pixels = empty_frames(len(seconds), (height, width))
+        rows = pixels.permute(0, 2, 3, 1).numpy()  # (N, H, W, 3)
         starts: list[float] = []
         try:
             for frame in frames:
@@ -112,15 +124,15 @@ class PyavDecoder:
                 if size is not None:
                     image = torch.from_numpy(np.ascontiguousarray(upright))[None].permute(0, 3, 1, 2)
                     upright = resized(image, size)[0].permute(1, 2, 0).numpy()
-                if upright.shape != pixels.shape[1:]:
+                if upright.shape != rows.shape[1:]:
                     raise undecodable(self._uri, seconds, f"one has the size {upright.shape[:2]}")
-                pixels[len(starts)] = upright
-                starts.append(max(float((_pts(frame) - int(self._shown[0])) * self._base), 0.0))
+                rows[len(starts)] = upright
+                starts.append(max(float((_pts(frame) - self._begin) * self._base), 0.0))
         except (FFmpegError, ValueError) as error:
             raise undecodable(self._uri, seconds, _reason(error)) from error
         if len(starts) < len(seconds):
             raise undecodable(self._uri, seconds, f"only {len(starts)} of {len(seconds)} found")
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2), starts
+        return pixels, starts
 
     def _scan(self) -> tuple[NDArray[np.int64], int]:
         """Note when each frame is shown and where it ends, and the key frames; decode nothing."""

@@ -16,6 +16,7 @@ from m1lite.video.base import (
     Size,
     VideoError,
     VideoMetadata,
+    empty_frames,
     no_video_stream,
     resized,
     undecodable,
@@ -56,7 +57,7 @@ class TorchcodecDecoder:
         """Decode the frame shown at each second; see ``Decoder``."""
         if size is None:
             return self._decode(seconds)
-        pixels = torch.empty((len(seconds), *size, 3), dtype=torch.uint8, device=self._device).permute(0, 3, 1, 2)
+        pixels = _empty(len(seconds), size, self._device)
         starts: list[float] = []
         for first in range(0, len(seconds), _FRAMES_AT_ONCE):
             batch, found = self._decode(seconds[first : first + _FRAMES_AT_ONCE])
@@ -163,13 +164,20 @@ class _KeyFrames:
             raw = next(iter([*self._decoder.decode(packet), *self._decoder.drain()]), None)
             if raw is None:
                 raise ValueError(f"the key frame at second {second:.2f} gives no picture")
-            frame = resized(self._converter.convert(raw).data[None], size)[0].permute(1, 2, 0)  # as it lies in memory
+            frame = resized(self._converter.convert(raw).data[None], size)[0]
             if pixels is None:
-                pixels = torch.empty((len(seconds), *frame.shape), dtype=frame.dtype, device=frame.device)
+                height, width = frame.shape[1:]
+                pixels = _empty(len(seconds), (height, width), str(frame.device))
             pixels[place] = frame
             starts.append(max(raw.pts_seconds - self._begin, 0.0))
         assert pixels is not None
-        return pixels.permute(0, 3, 1, 2), starts
+        return pixels, starts
+
+
+def _empty(count: int, size: Size, device: str) -> Tensor:
+    if device == "cpu":
+        return empty_frames(count, size)
+    return torch.empty((count, *size, 3), dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
 
 
 def encode(path: str, frames: Tensor, *, fps: float, crf: int, pixel_format: str) -> None:

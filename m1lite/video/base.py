@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -100,6 +101,12 @@ class Backend:
     """``open(media, uri, track=, exact=, device=)``; raises ``VideoError``."""
     encode: Callable[..., None]
     """``encode(path, frames, fps=, crf=, pixel_format=)``: H.264 by libx264; raises ``VideoError``."""
+
+
+def empty_frames(count: int, size: Size) -> Tensor:
+    """Reserve uint8 ``(count, 3, *size)`` on the CPU, which lies in memory pixel after pixel."""
+    # NumPy asks the system for large pages; the first touch of ordinary ones takes longer than copying the frames.
+    return torch.from_numpy(np.empty((count, *size, 3), dtype=np.uint8)).permute(0, 3, 1, 2)
 
 
 def resized(pixels: Tensor, size: Size | None) -> Tensor:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from m1lite.video.base import Size, VideoMetadata
+from m1lite.video.base import Size, VideoMetadata, empty_frames
 from m1lite.video.reader import Frames, VideoReader, open_video
 from m1lite.video.sources import Stamp, stamp
 
@@ -179,4 +179,7 @@ class FrameCache:
 
 def _stacked(frames: list[Tensor]) -> Tensor:
     """Stack ``(3, H, W)`` frames as they lie in memory, pixel after pixel; planes would have to be gathered."""
-    return torch.stack([frame.permute(1, 2, 0) for frame in frames]).permute(0, 3, 1, 2)
+    height, width = frames[0].shape[1:]
+    pixels = empty_frames(len(frames), (height, width)) if frames[0].device.type == "cpu" else None
+    out = None if pixels is None else pixels.permute(0, 2, 3, 1)
+    return torch.stack([frame.permute(1, 2, 0) for frame in frames], out=out).permute(0, 3, 1, 2)

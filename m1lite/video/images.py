@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from m1lite.video.base import Size, VideoMetadata, resized, undecodable, unreadable
+from m1lite.video.base import Size, VideoMetadata, empty_frames, resized, undecodable, unreadable
 from m1lite.video.policy import file_path
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ class ImageDecoder:
     def frames_at(self, seconds: list[float], size: Size | None = None) -> tuple[Tensor, list[float]]:
         """Read the image shown at each second; see ``Decoder``."""
         full = (self.metadata.height, self.metadata.width)
-        pixels = torch.empty((len(seconds), *(size or full), 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+        pixels = empty_frames(len(seconds), size or full)
         places = [min(int(second * self._fps), len(self._files) - 1) for second in seconds]
         for row, place in enumerate(places):
             file = self._files[place]
