@@ -100,11 +100,13 @@ class PyavDecoder:
         if self._track is not None:
             return self._track.seconds(np.arange(self._track.num_frames))
         assert self._shown is not None
-        return (self._shown - self._begin) * float(self._base)
+        starts: NDArray[np.float64] = (self._shown - self._begin) * np.float64(self._base)
+        return starts
 
     def key_starts(self) -> NDArray[np.float64]:
         """Give the second at which each key frame starts; see ``Decoder``."""
-        return (np.array([shown for shown, _ in self._keys]) - self._begin) * float(self._base)
+        starts: NDArray[np.float64] = (np.array([shown for shown, _ in self._keys]) - self._begin) * float(self._base)
+        return starts
 
     def key_frames_at(self, seconds: list[float], size: Size | None = None) -> tuple[Tensor, list[float]]:
         """Decode key frames alone; see ``Decoder``."""
