@@ -21,7 +21,8 @@ from m1lite.video.writer import write_video
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
-COMMANDS = [line.split("  #")[0].strip() for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
+LINES = [line for kind, text in BLOCKS if kind == "bash" for line in text.replace("\\\n", " ").splitlines()]
+COMMANDS = [line.split("  #")[0].strip() for line in LINES]
 PYTHON = [index for index, (kind, _) in enumerate(BLOCKS) if kind == "python"]
 TRAIN = "python -m m1lite.train"
 SMOKE_SECONDS = 60
