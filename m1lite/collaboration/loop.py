@@ -23,7 +23,7 @@ from m1lite.records import Episode, Message, MessageKind, Status, TurnKind
 if TYPE_CHECKING:
     from m1lite.agents.agent import AgentState, Player
     from m1lite.engines.base import Sampler
-    from m1lite.records import Sample, ToolCall, ToolResult
+    from m1lite.records import MediaRef, Sample, ToolCall, ToolResult
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -199,15 +199,25 @@ def _execute(seat: _Seat, number: int) -> Generator[Calls, list[ToolResult], boo
             trajectory.calls.append(call)
             trajectory.results.append(result)
             text = result.text if result.error is None else result.error
-            seat.memory.add(_result(seat, number, call, text, result.status))
+            seat.memory.add(_result(seat, number, call, text, result.status, result.media))
     for call in dropped:
         text = f"dropped: an agent may run at most {seat.max_calls} calls"
         seat.memory.add(_result(seat, number, call, text, Status.CALL_LIMIT))
     return bool(calls)
 
 
-def _result(seat: _Seat, number: int, call: ToolCall, text: str, status: Status) -> Message:
-    return Message(author=seat.agent.name, round=number, kind=MessageKind.RESULT, text=text, call=call, status=status)
+def _result(
+    seat: _Seat, number: int, call: ToolCall, text: str, status: Status, media: tuple[MediaRef, ...] = ()
+) -> Message:
+    return Message(
+        author=seat.agent.name,
+        round=number,
+        kind=MessageKind.RESULT,
+        text=text,
+        call=call,
+        status=status,
+        media=media,
+    )
 
 
 def _finish(table: _Table, aggregate: Aggregate) -> Episode:

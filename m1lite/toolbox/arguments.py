@@ -1,6 +1,7 @@
 """The arguments of a tool: read once from its typed signature and docstring, then checked on every call.
 
-A parameter is a word, a whole number, a number or a yes/no. This file knows neither videos nor results, see base.py.
+A parameter is a word, a whole number, a number, a yes/no, or a list of numbers.
+This file knows neither videos nor results, see base.py.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 _SHOWN_CHARACTERS = 60
-_JSON_NAMES = {str: "string", int: "integer", float: "number", bool: "boolean"}
-_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+_JSON_NAMES = {str: "string", int: "integer", float: "number", bool: "boolean", tuple: "array"}
+_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list of numbers"}
 
 
 class ToolArgumentError(ValueError):
@@ -35,7 +36,7 @@ class Parameter:
 
     name: str
     kind: type
-    """``str``, ``int``, ``float`` or ``bool``."""
+    """``str``, ``int``, ``float``, ``bool``, or ``tuple`` for a list of numbers."""
     description: str
     required: bool
     default: Any = None
@@ -43,11 +44,16 @@ class Parameter:
     limits: Between | None = None
     choices: tuple[str, ...] = ()
     """The only texts allowed; empty allows any."""
+    length: int | None = None
+    """How many numbers a list holds; ``None`` allows any number but none."""
 
     @property
     def schema(self) -> dict[str, Any]:
         """The JSON schema of the value."""
         schema: dict[str, Any] = {"type": _JSON_NAMES[self.kind], "description": self.description}
+        if self.kind is tuple:
+            most = {} if self.length is None else {"maxItems": self.length}
+            return {**schema, "items": {"type": "number"}, "minItems": self.length or 1, **most}
         if self.limits is not None:
             schema |= {"minimum": self.limits.low, "maximum": self.limits.high}
         if self.choices:
@@ -67,6 +73,9 @@ class Parameter:
             raise ToolArgumentError(
                 f"`{self.name}` of `{tool}` must be {_WORDS[self.kind]}, got {shorten(value)} ({type(value).__name__})."
             )
+        if self.kind is tuple and len(read) != (self.length or len(read) or 1):
+            count = "at least 1 number" if self.length is None else f"{self.length} numbers"
+            raise ToolArgumentError(f"`{self.name}` of `{tool}` must hold {count}, got {shorten(value)}.")
         if self.choices and read not in self.choices:
             raise ToolArgumentError(
                 f"`{self.name}` of `{tool}` must be one of {', '.join(self.choices)}, got {shorten(value)}."
@@ -196,7 +205,7 @@ def _parameter(tool: str, argument: inspect.Parameter, hints: Mapping[str, Any],
         raise TypeError(f"Tool `{tool}` takes `{argument}`; every argument of a tool needs a name of its own.")
     if not lines.get(name):
         raise TypeError(f"Tool `{tool}` says nothing about `{name}`; add a line under `Args:` of its docstring.")
-    kind, limits, choices = _read_annotation(tool, name, hints.get(name))
+    kind, limits, choices, count = _read_annotation(tool, name, hints.get(name))
     required = argument.default is argument.empty
     return Parameter(
         name=name,
@@ -206,10 +215,12 @@ def _parameter(tool: str, argument: inspect.Parameter, hints: Mapping[str, Any],
         default=None if required else argument.default,
         limits=limits,
         choices=choices,
+        length=count,
     )
 
 
-def _read_annotation(tool: str, name: str, hint: Any) -> tuple[type, Between | None, tuple[str, ...]]:
+def _read_annotation(tool: str, name: str, hint: Any) -> tuple[type, Between | None, tuple[str, ...], int | None]:
+    """Return kind, limits, choices and, of a list, how many numbers it holds."""
     limits = None
     if get_origin(hint) in (Union, types.UnionType):
         members = [member for member in get_args(hint) if member is not type(None)]
@@ -218,17 +229,22 @@ def _read_annotation(tool: str, name: str, hint: Any) -> tuple[type, Between | N
         hint, *notes = get_args(hint)
         limits = next((note for note in notes if isinstance(note, Between)), None)
     if get_origin(hint) is Literal and all(isinstance(choice, str) for choice in get_args(hint)):
-        return str, limits, get_args(hint)
-    if hint not in _JSON_NAMES:
+        return str, limits, get_args(hint), None
+    if get_origin(hint) is tuple and set(get_args(hint)) <= {float, ...}:
+        return tuple, limits, (), None if ... in get_args(hint) else len(get_args(hint))
+    if hint not in _JSON_NAMES or hint is tuple:
         raise TypeError(
-            f"Tool `{tool}` annotates `{name}` as {hint}; allowed are str, int, float, bool and Literal texts, "
-            "with `| None` where the argument has a default."
+            f"Tool `{tool}` annotates `{name}` as {hint}; allowed are str, int, float, bool, Literal texts and "
+            "tuples of float, with `| None` where the argument has a default."
         )
-    return hint, limits, ()
+    return hint, limits, (), None
 
 
 def _read(kind: type, value: Any) -> Any:
     """``value`` in the one form of ``kind``, or ``None`` where it has none: ``True`` and NaN are no numbers."""
+    if kind is tuple:
+        numbers = [_read(float, entry) for entry in value] if isinstance(value, list | tuple) else [None]
+        return None if None in numbers else tuple(numbers)
     if kind in (str, bool):
         return value if isinstance(value, kind) else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(_as_float(value)):
