@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,9 +18,10 @@ from m1lite.records import TokenBatch
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from m1lite.engines.base import Generation
+    from m1lite.modules.team import Team
 
 _PROMPT_TOKENS = 40
 """More than one block of vLLM's prefix cache (16 on a GPU, 32 here on a CPU): a stale block would be found again."""
@@ -28,20 +29,6 @@ _NEW_TOKENS = 2
 """One from the prompt and one from a cached context; each costs a step of the engine, the larger part of a probe."""
 _FLOAT32_TOLERANCE, _TOLERANCE = 1e-3, 0.5
 """In nats. Engines agree with transformers to 1e-5 in float32 and to 0.16 in bfloat16; old weights are off by more."""
-
-
-class ProbedTeam(Protocol):
-    """What the probe needs of a team."""
-
-    members: dict[str, str]
-    tokenizers: dict[str, Any]
-    models: nn.ModuleDict
-
-    def pad_id(self, agent: str) -> int:
-        """Return the id that fills the agent's rows on the right."""
-
-    def logprobs(self, agent: str, batch: TokenBatch) -> tuple[Tensor, Tensor]:
-        """Score the sampled tokens under the agent's policy."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -87,7 +74,7 @@ class Probe:
         self._last: dict[str, tuple[list[int], list[float]]] = {}
         """Agent to the tokens of its last probe and the engine's log-probs of them."""
 
-    def __call__(self, team: ProbedTeam, agents: Sequence[str]) -> list[Probed]:
+    def __call__(self, team: Team, agents: Sequence[str]) -> list[Probed]:
         """Probe some agents; their replies are drawn together."""
         requests = [
             Request(
@@ -102,7 +89,7 @@ class Probe:
             self._compare(team, agent, reply) for agent, reply in zip(agents, self._generate(requests), strict=True)
         ]
 
-    def _compare(self, team: ProbedTeam, agent: str, reply: Generation) -> Probed:
+    def _compare(self, team: Team, agent: str, reply: Generation) -> Probed:
         last = self._last.get(agent)
         replies = [reply.token_ids] if last is None else [reply.token_ids, last[0]]
         weight = next(team.models[team.members[agent]].parameters())
@@ -119,7 +106,7 @@ class Probe:
             shift=None if last is None else _distance(own[1], last[1]),
         )
 
-    def _prompt(self, team: ProbedTeam, agent: str) -> list[int]:
+    def _prompt(self, team: Team, agent: str) -> list[int]:
         """Draw the agent's prompt once, from plain words: a special id could stand for a picture that is not there."""
         if agent not in self._prompts:
             tokenizer: Any = team.tokenizers[team.members[agent]]
