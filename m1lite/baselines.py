@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from m1lite.records import Answer, Box, Sample, Span, Task, ToolCall
 
 if TYPE_CHECKING:
-    from m1lite.toolbox.base import RunTools
     from m1lite.evaluation import Score
+    from m1lite.toolbox.base import RunTools
 
 Guess = Callable[[Sample], Answer]
 _GRID = 20

@@ -18,6 +18,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from m1lite.assembly import Member, PolicyWeights, make_agents, make_engines
+from m1lite.callbacks.ahead import AheadRolloutCallback
+from m1lite.callbacks.rollout import RolloutCallback
 from m1lite.configuration import ConfigError, conf_dir, run_config
 from m1lite.console import say
 from m1lite.data.drawn import DrawnScenes
@@ -187,6 +189,13 @@ def _timed(name: str, plan: EvaluationPlan, spent: dict[str, tuple[float, float]
     line(f"  {name} took {spent[name][0]:.0f} s")
 
 
+def _rollouts(async_level: int) -> type[RolloutCallback]:
+    """Choose when a step's questions are played: before its update, or during that of the step before."""
+    if async_level not in (0, 1):
+        raise ValueError(f"`rollout.async_level` is {async_level}; it is 0, or 1 for rollouts one step ahead.")
+    return AheadRolloutCallback if async_level else RolloutCallback
+
+
 def build_learning(config: DictConfig) -> Learning:
     """Make what a team learns by: rewards, comparison, credit, update and trainer."""
     adapters: Any = OmegaConf.to_container(config.team.adapters, resolve=True)
@@ -207,6 +216,7 @@ def build_learning(config: DictConfig) -> Learning:
         reward=instantiate(config.rewards),
         advantage=instantiate(config.rl.advantage),
         credit=instantiate(config.rl.credit),
+        rollouts=_rollouts(config.rollout.async_level),
         rules={str(name): instantiate(node) for name, node in config.rl.items() if name not in _LEARNING},
         # One by one: in a mapping, Hydra would turn a dataclass such as the topology into a configuration again.
         play={

@@ -87,10 +87,12 @@ class Learning:
     """Arguments of ``collaboration.loop.run``: topology, episodes, limits."""
     rules: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of ``RolloutCallback``: what is learnt from, a penalty, a refill."""
+    rollouts: type[RolloutCallback] = RolloutCallback
+    """When a step's questions are played."""
 
     def rollout(self, agents: Sequence[Agent], play: Play, *, seed: int, validation: Play | None) -> RolloutCallback:
         """Make the callback that plays, rewards and compares as this team learns; its arguments are described there."""
-        return RolloutCallback(
+        return self.rollouts(
             agents,
             play,
             self.reward,

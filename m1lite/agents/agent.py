@@ -52,7 +52,7 @@ class AgentState:
 class Player(Protocol):
     """What the collaboration loop needs of an agent; ``Agent`` is one.
 
-    Where a reply is the answer already, ``read`` sets ``state.answered`` and ``trajectory.answer`` and returns a message
+    Where a reply is the answer already, ``read`` sets ``state.answered`` and ``trajectory.answer`` and gives a message
     of kind ANSWER; the turn keeps the kind that was asked for.
     """
 

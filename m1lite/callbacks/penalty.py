@@ -66,7 +66,7 @@ class KlInReward:
         if rewards.ndim != 1 + self.by_turn:
             raise ValueError(
                 f"Rewards of shape {tuple(rewards.shape)} meet `by_turn={self.by_turn}`; one per trajectory needs "
-                "False, one per turn True; where they are per term, put the KL term into the loss (the objective's `beta`)."
+                "False, one per turn True; where they are per term, put the KL into the loss (the objective's `beta`)."
             )
         reference = torch.zeros_like(tokens.sampled_logprobs)
         lengths = needed_lengths(tokens)

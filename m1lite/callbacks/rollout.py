@@ -89,13 +89,7 @@ class RolloutCallback(pl.Callback):
 
     @override
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: RolloutBatch, batch_idx: int) -> None:
-        started = time.perf_counter()
-        seed = derive_seed(self.seed, "train", trainer.global_step)
-        rollout = self._rollout(batch.samples, seed)
-        values: dict[str, float] = {}
-        if self.refill is not None and rollout.episodes:
-            spare, share = training_samples(trainer), (this_rank(), num_ranks())
-            rollout, values = self.refill(rollout, self._rollout, spare, seed=seed, share=share)
+        rollout, values = self._find(trainer, batch.samples, trainer.global_step)
         batch.samples, batch.episodes, batch.rewards = rollout.samples, rollout.episodes, list(rollout.breakdowns)
         penalty = self.penalty
         rewards = rollout.rewards if penalty is None else penalty.on(rollout, self.agents, pl_module.team)
@@ -104,9 +98,6 @@ class RolloutCallback(pl.Callback):
         if rollout.episodes:
             values |= rollout_stats(rollout.episodes, rollout.breakdowns, rollout.sums, rollout.group)
         batch.to(pl_module.device)
-        seconds = time.perf_counter() - started
-        tokens = sampled_tokens([part for episode in batch.episodes for part in episode.trajectories.values()])
-        values |= {"perf/rollout_s": seconds, "perf/rollout_tokens_per_s": tokens / seconds}
         pl_module.log_dict(mean_over_ranks(values, weight=max(len(batch.episodes), 1e-9)), batch_size=1)
 
     @override
@@ -135,6 +126,22 @@ class RolloutCallback(pl.Callback):
         values = {name: sum(scores) / len(scores) for name, scores in self._scores.items()}
         count = max((len(scores) for scores in self._scores.values()), default=0)
         pl_module.log_dict(mean_over_ranks(values, weight=count), batch_size=1)
+
+    def _find(self, trainer: pl.Trainer, samples: Sequence[Sample], step: int) -> tuple[Rollout, dict[str, float]]:
+        """Give the rollout of a step's own questions, and values for the log."""
+        return self._play_step(trainer, samples, step)
+
+    def _play_step(self, trainer: pl.Trainer, samples: Sequence[Sample], step: int) -> tuple[Rollout, dict[str, float]]:
+        started = time.perf_counter()
+        seed = derive_seed(self.seed, "train", step)
+        rollout = self._rollout(samples, seed)
+        values: dict[str, float] = {}
+        if self.refill is not None and rollout.episodes:
+            spare, share = training_samples(trainer), (this_rank(), num_ranks())
+            rollout, values = self.refill(rollout, self._rollout, spare, seed=seed, share=share)
+        seconds = time.perf_counter() - started
+        tokens = sampled_tokens([part for episode in rollout.episodes for part in episode.trajectories.values()])
+        return rollout, {**values, "perf/rollout_s": seconds, "perf/rollout_tokens_per_s": tokens / seconds}
 
     def _rollout(self, samples: Sequence[Sample], seed: int) -> Rollout:
         episodes = self.play(samples, self.agents, seed=seed)

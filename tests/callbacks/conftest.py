@@ -9,6 +9,7 @@ from torch.optim import AdamW
 from m1lite.agents.agent import Agent
 from m1lite.agents.chat import Chat
 from m1lite.agents.compact import CompactSpelling
+from m1lite.callbacks.ahead import AheadRolloutCallback
 from m1lite.callbacks.rollout import RolloutCallback
 from m1lite.callbacks.sync import SyncCallback
 from m1lite.collaboration.loop import run
@@ -23,6 +24,7 @@ from m1lite.records import Answer, Sample, Span, Task, ToolResult
 from m1lite.rewards.compose import WeightedTerm, compose
 from m1lite.rewards.terms import Format
 from m1lite.rl.advantages import group_advantages
+from m1lite.rl.mismatch import importance_weights
 from m1lite.toolbox.base import DirectTools
 from m1lite.toolbox.classical import CLASSICAL_TOOLS
 from tests.small_team import MEMBERS, make_bases, make_team
@@ -44,7 +46,7 @@ def samples(count):
 class Campaign:
     """The parts of a run, made anew from the same seeds."""
 
-    def __init__(self, *, learning_rate=0.02, episodes=3, validation=False, update_epochs=1):
+    def __init__(self, *, learning_rate=0.02, episodes=3, validation=False, update_epochs=1, ahead=False):
         bases = make_bases()
         engines = {
             name: HfEngine(base.model, [agent for agent, owner in MEMBERS.items() if owner == name])
@@ -63,15 +65,20 @@ class Campaign:
             for agent, owner in MEMBERS.items()
         ]
         optimizer = partial(AdamW, lr=learning_rate)
+        correction = partial(importance_weights, level="token", high=2.0) if ahead else None
         self.module = MarlModule(
-            self.team, optimizer=optimizer, objective=Objective(beta=0.05), update_epochs=update_epochs
+            self.team,
+            optimizer=optimizer,
+            objective=Objective(beta=0.05, correction=correction),
+            update_epochs=update_epochs,
+            async_level=int(ahead),
         )
         self.reward = partial(
             compose,
             terms={"format": WeightedTerm(term=Format()), "length": WeightedTerm(term=reply_length, weight=0.5)},
         )
         play = partial(run, sampler=self.engine, tools=DirectTools(self.run_tools), max_rounds=1)
-        self.rollout = RolloutCallback(
+        self.rollout = (AheadRolloutCallback if ahead else RolloutCallback)(
             self.agents,
             partial(play, episodes=episodes, topology=RandomDag(0.5)),
             self.reward,
