@@ -57,6 +57,7 @@ def steps_of(folder: Path) -> list[dict[str, float]]:
     return found
 
 
+@pytest.mark.timeout(1800)
 def test_share_of_a_step(benchmark: Any, figure: Callable[..., None], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "m1lite.train", *SETTINGS.split(), f"hydra.run.dir={tmp_path / 'run'}"]
     command.append(f"cache_dir={tmp_path / 'cache'}")
