@@ -223,11 +223,14 @@ def measure(reader: str, task: str, video: Video, folder: Path) -> dict[str, flo
 
 
 def medians(readers: tuple[str, ...], task: str, video: Video, folder: Path) -> dict[str, dict[str, float]]:
-    """Measure readers in turn; a sweep, which takes long, a third as often."""
-    rounds = max(ROUNDS // 3, 1) if task == "sweep" else ROUNDS
-    runs = [{reader: measure(reader, task, video, folder) for reader in readers} for _ in range(rounds)]
+    """Measure readers in turn, until there are enough rounds or a minute of processor time is spent."""
+    runs: list[dict[str, dict[str, float]]] = []
+    spent = 0.0
+    while not runs or (len(runs) < ROUNDS and spent < 60):
+        runs.append({reader: measure(reader, task, video, folder) for reader in readers})
+        spent += sum(found["cpu"] for found in runs[-1].values())
     return {
-        reader: {key: statistics.median(run[reader][key] for run in runs) for key in runs[0][reader]}
+        reader: {key: statistics.median(run[reader][key] for run in runs) for key in runs[0][reader]} | {"n": len(runs)}
         for reader in readers
     }
 

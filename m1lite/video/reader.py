@@ -27,6 +27,7 @@ __all__ = ["Frames", "VideoError", "VideoMetadata", "VideoPolicy", "VideoReader"
 # Half a microsecond is shorter than any frame and longer than the rounding of `index / fps`; without it the frame that
 # starts at second 0.6 is missed when the caller's arithmetic gives 0.5999999999999999.
 _ROUNDING_SECONDS = 5e-7
+_MAX_FPS = 1000
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -162,11 +163,13 @@ class VideoReader:
             ValueError: if the window or the size is out of range.
             VideoError: if a frame cannot be decoded, or too much is asked at once.
         """
-        if fps is not None:
-            return self.frames_at(rate_times(start, end, fps), size=size)
         if not 0 <= start < end:
             raise ValueError(f"A window needs 0 <= start < end (seconds), got start={start}, end={end}.")
         self._check_seconds([start, end])
+        if fps is not None:
+            if fps > _MAX_FPS:
+                raise ValueError(f"`fps` must be at most {_MAX_FPS}, got {fps}.")
+            return self.frames_at(rate_times(start, end, fps), size=size)
         starts = self._decoder.frame_starts()
         first, beyond = np.searchsorted(starts, [start - _ROUNDING_SECONDS, end - _ROUNDING_SECONDS])
         return self.frames_at(starts[first:beyond].tolist(), size=size)

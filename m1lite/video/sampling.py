@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+MAX_TIMES = 10_000_000
+"""Of one answer; a week at 16 frames per second has fewer."""
+
 Window = tuple[float, float]
 """Half-open ``[start, end)`` in seconds."""
 
@@ -45,7 +48,7 @@ def rate_times(start: float, end: float, fps: float) -> list[float]:
         Seconds, ascending, all inside ``[start, end)``.
 
     Raises:
-        ValueError: if the window is empty or ``fps`` is not above 0.
+        ValueError: if the window is empty, ``fps`` is not above 0, or there would be more than ``MAX_TIMES``.
 
     Example:
         >>> rate_times(3, 5, 2)
@@ -56,6 +59,8 @@ def rate_times(start: float, end: float, fps: float) -> list[float]:
         raise ValueError(f"`fps` must be above 0, got {fps}.")
     # Multiplying keeps whole seconds exact; the margin keeps rounding from adding a time at the very end.
     num_frames = max(1, math.ceil((end - start) * fps - 1e-9))
+    if num_frames > MAX_TIMES:
+        raise ValueError(f"`fps` {fps} from {start} to {end} makes more than {MAX_TIMES} times; ask for fewer.")
     return [start + index / fps for index in range(num_frames)]
 
 
