@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from m1lite.toolbox.chat_endpoint import Reply as Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,17 +21,6 @@ logger = logging.getLogger(__name__)
 _SHOWN_CHARACTERS = 200
 
 T = TypeVar("T")
-
-
-@dataclass(kw_only=True, slots=True, frozen=True)
-class Reply:
-    """What a model said, or why it said nothing."""
-
-    text: str | None = None
-    problem: str = ""
-    """The kind of failure in one or two words, to count it by; empty where there is a text."""
-    detail: str = ""
-    """More of it, for people to read; never a secret."""
 
 
 class Replies(Protocol):

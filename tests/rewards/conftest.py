@@ -3,6 +3,7 @@
 import http.server
 import json
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -128,12 +129,12 @@ class Stub:
                     stub.running += 1
                     stub.most_running = max(stub.most_running, stub.running)
                 try:
-                    stub.send(self, stub.answer(body))
-                except OSError:
-                    pass  # the client has gone
+                    answer = stub.answer(body)
                 finally:
-                    with stub.lock:
+                    with stub.lock:  # before the client has its reply and sends the next
                         stub.running -= 1
+                with suppress(OSError):  # the client has gone
+                    stub.send(self, answer)
 
             def log_message(self, *_):
                 pass
