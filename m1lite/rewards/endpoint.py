@@ -42,6 +42,7 @@ class Endpoint:
         tries: int = 3,
         options: Mapping[str, Any] | None = None,
     ) -> None:
+        self.model = model
         self._chat = ChatEndpoint(
             base_url=base_url,
             model=model,
