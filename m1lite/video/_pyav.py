@@ -64,6 +64,8 @@ class PyavDecoder:
             kinds = ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
             raise no_video_stream(uri, kinds)
         self._stream = self._container.streams.video[0]
+        if self._stream.codec_context is None:
+            raise unreadable(uri, "its codec is unknown or damaged")
         self._stream.thread_count = 1  # as in torchcodec: callers run several readers, not several threads in one
         self._context = self._stream.codec_context
         self._base = Fraction(self._stream.time_base or 1)
