@@ -6,6 +6,7 @@ second copy of it. That the engine then serves them is asked of ``probe.py``.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -104,17 +105,20 @@ class SyncCallback(pl.Callback):
             found = self._probe(module, probed, trainer.global_step)
         except SyncError as error:
             failure = error
-        meet(f"the sync after step {trainer.global_step}", seconds=MEETING_SECONDS)
-        results = gather_rows([(failure, found)])
-        if failure is not None:
-            raise failure
-        for other, _ in results:
-            if other is not None:
-                raise other
-        everywhere = [row for _, rows in results for row in rows]
-        shifts = [row.shift for row in everywhere if row.shift is not None]
-        values = {"sync/logprob_error": max(row.error for row in everywhere)} if everywhere else {}
-        return {**values, "sync/logprob_shift": min(shifts)} if shifts else values
+        gap = max((row.error for row in found), default=-math.inf)
+        still = max((-row.shift for row in found if row.shift is not None), default=-math.inf)
+        what = f"the sync after step {trainer.global_step}"
+        failed, gap, still = meet(what, [failure is not None, gap, still], seconds=MEETING_SECONDS)
+        if failed:
+            self._raise_first(failure)
+        values = {"sync/logprob_error": gap, "sync/logprob_shift": -still}
+        return {name: value for name, value in values.items() if math.isfinite(value)}
+
+    @staticmethod
+    def _raise_first(failure: SyncError | None) -> None:
+        """Raise this rank's failure, or else that of the first rank that has one."""
+        failures = [other for other in gather_rows([failure]) if other is not None]
+        raise failures[0] if failure is None else failure
 
     def _publish(self, team: Team, agent: str, version: int, step: int) -> None:
         tensors = dict(base_tensors(team.copies[agent])) if agent in team.copies else team.adapter_tensors(agent)

@@ -7,6 +7,7 @@ import math
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import torch
 import torch.distributed as dist
 
 if TYPE_CHECKING:
@@ -101,25 +102,32 @@ class AbsentRankError(RuntimeError):
     """A rank that did not come to where the others wait."""
 
 
-def meet(what: str, *, seconds: float) -> None:
+def meet(what: str, numbers: Sequence[float], *, seconds: float) -> list[float]:
     """Wait until every rank is here, but not for ever: a rank that failed alone would leave the others hanging.
 
     Args:
         what: what the ranks are about to do together, for the message.
+        numbers: of this rank; as many on every rank.
         seconds: deadline.
+
+    Returns:
+        The largest of each number over the ranks.
 
     Raises:
         AbsentRankError: on every rank that came, naming this rank; on rank 0 also those that did not come.
     """
     if num_ranks() == 1:
-        return
+        return list(numbers)
+    group, largest = _gloo_group(dist.group.WORLD), torch.tensor(numbers, dtype=torch.float64)
     try:
-        dist.monitored_barrier(_gloo_group(dist.group.WORLD), timedelta(seconds=seconds), wait_all_ranks=True)
+        dist.monitored_barrier(group, timedelta(seconds=seconds), wait_all_ranks=True)
+        dist.all_reduce(largest, dist.ReduceOp.MAX, group)
     except RuntimeError as error:
         raise AbsentRankError(
             f"Rank {dist.get_rank()} waited {seconds:g} s for all {num_ranks()} ranks to meet for {what}; the cause "
             f"stands in the log of the one that is absent. {error}"
         ) from error
+    return largest.tolist()
 
 
 @functools.lru_cache(maxsize=1)

@@ -221,7 +221,7 @@ def absent(rank, store, folder):
     """Rank 1 stays away from the second meeting; then an engine of rank 1 fails in a sync of both."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
-    meet("a rollout", seconds=30)
+    assert meet("a rollout", [rank, -rank, 5.0], seconds=30) == [1.0, 0.0, 5.0]
 
     class Broken:
         def load_adapter(self, policy, tensors, config, version):
@@ -243,7 +243,7 @@ def absent(rank, store, folder):
         (folder / f"failed{rank}").write_text(str(error))
     if rank == 0:
         try:
-            meet("the sync after step 8", seconds=0.5)
+            meet("the sync after step 8", [0.0], seconds=0.5)
         except AbsentRankError as error:
             (folder / "absent").write_text(str(error))
     else:
