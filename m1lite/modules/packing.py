@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from m1lite.modules.prefixes import Branch
+    from m1lite.modules.prefixes import Branches
 
 ATTENTION = "sdpa_by_row"
 """transformers' name of the attention that :func:`prepare_packing` puts in the place of ``sdpa``."""
@@ -175,30 +175,20 @@ def _attend_by_row(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    branches: Sequence[Branch] | None = None,
+    branches: Branches | None = None,
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attend as transformers' ``sdpa``; where branches are given, ``(1, H, N, D)`` holds them end to end."""
     if branches is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    if branches.places is not None:
+        key, value = key.index_select(2, branches.places), value.index_select(2, branches.places)
+    # Split and not sliced: the gradient of a slice is a tensor of the whole size, for every row.
+    parts = query.split(branches.lengths, dim=2), key.split(branches.reads, dim=2), value.split(branches.reads, dim=2)
     found = []
-    for branch in branches:
-        span = slice(branch.start, branch.start + branch.length)
-        queries, keys, values = (states[:, :, span] for states in (query, key, value))
-        before = 0
-        if branch.prefix is not None:
-            before = len(branch.prefix)
-            keys, values = (
-                torch.cat([states.index_select(2, branch.prefix), own], dim=2)
-                for states, own in ((key, keys), (value, values))
-            )
-        window = None
-        whole = before + branch.length
-        if before or (sliding_window is not None and whole > sliding_window):
-            window = torch.ones(branch.length, whole, dtype=torch.bool, device=query.device).tril(before)
-            if sliding_window is not None:
-                window = window.triu(before + 1 - sliding_window)
+    for index, (queries, keys, values) in enumerate(zip(*parts, strict=True)):
+        mask = branches.mask(index, sliding_window, query.device)
         # (1, length, H, D)
-        found.append(sdpa_attention_forward(module, queries, keys, values, window, **kwargs)[0])
+        found.append(sdpa_attention_forward(module, queries, keys, values, mask, **kwargs)[0])
     return torch.cat(found, dim=1), None

@@ -7,7 +7,7 @@ nothing else, so rows may share it with its gradient: what every row adds there 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,16 +18,38 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(kw_only=True, slots=True, frozen=True)
-class Branch:
-    """The tokens of one row that no row before it has: a stretch of the layout, and what it reads."""
+@dataclass(kw_only=True, slots=True)
+class Branches:
+    """Stretches of a layout that no row before them has, one for a row, and what each of them reads."""
 
-    start: int
-    """Where the stretch begins in the layout."""
-    length: int
-    """Its tokens, at least 1."""
-    prefix: Tensor | None
-    """long ``(P,)``: places in the layout of the tokens before it, in order; None where it begins its row."""
+    lengths: tuple[int, ...]
+    """Tokens of each, at least 1, in the order of the layout."""
+    reads: tuple[int, ...]
+    """Tokens that each may read: those before it in its row, and its own."""
+    places: Tensor | None
+    """long ``(sum of reads,)``: where those stand in the layout, branch after branch; None where each reads its own."""
+    masks: dict[tuple[int, int, int | None], Tensor] = field(default_factory=dict)
+    """Made so far: once for all layers, and for all branches of one size."""
+
+    def mask(self, index: int, window: int | None, device: torch.device) -> Tensor | None:
+        """Say what the tokens of one branch read: all up to themselves.
+
+        Args:
+            index: of the branch.
+            window: how far a token looks back, itself included; None is to the beginning.
+            device: of the mask.
+
+        Returns:
+            bool ``(length, reads)``; None where the plain causal order says the same.
+        """
+        length, reads = self.lengths[index], self.reads[index]
+        if length == reads and (window is None or reads <= window):
+            return None
+        key = length, reads, window
+        if key not in self.masks:
+            mask = torch.ones(length, reads, dtype=torch.bool, device=device).tril(reads - length)
+            self.masks[key] = mask if window is None else mask.triu(reads - length + 1 - window)
+        return self.masks[key]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -40,14 +62,14 @@ class SharedRows:
     """long ``(1, N)``, of each token in its row, from 0."""
     rows: Tensor
     """long ``(N,)``: a row that each token stands in."""
-    branches: tuple[Branch, ...]
-    """In the order of the layout; their lengths add up to N."""
+    branches: Branches
+    """Their lengths add up to N."""
     wanted: Tensor
     """long ``(M,)``: the place whose hidden state predicts each masked token, in the order of ``input_ids[mask]``."""
 
     def __repr__(self) -> str:
         tokens = self.input_ids.shape[1]
-        return f"SharedRows(branches={len(self.branches)}, tokens={tokens}, wanted={len(self.wanted)})"
+        return f"SharedRows(branches={len(self.branches.lengths)}, tokens={tokens}, wanted={len(self.wanted)})"
 
 
 def common_length(first: Tensor, second: Tensor) -> int:
@@ -79,26 +101,27 @@ def share_rows(input_ids: Tensor, mask: Tensor) -> SharedRows:
     needed = (mask * torch.arange(mask.shape[1], device=device)).amax(1).tolist()  # the last is predicted, never read
     rows = [row[:length] for row, length in zip(input_ids.cpu(), needed, strict=True)]
     paths: dict[int, Tensor] = {}  # of every row: the places of its tokens
-    branches: list[Branch] = []
-    tokens, positions, before = 0, [], None
+    stretches: list[tuple[int, int, int]] = []
+    tokens, before = 0, None
     for row in _alphabetical(rows):
         shared = 0 if before is None else common_length(rows[before], rows[row])
-        new = needed[row] - shared
-        fresh = torch.arange(tokens, tokens + new)
-        prefix = paths[before][:shared] if before is not None and shared else None
-        paths[row] = fresh if prefix is None else torch.cat([prefix, fresh])
-        if new:
-            places = None if prefix is None else prefix.to(device)
-            branches.append(Branch(start=tokens, length=new, prefix=places))
-            positions.append((row, shared, needed[row]))
-        tokens, before = tokens + new, row
+        fresh = torch.arange(tokens, tokens + needed[row] - shared)
+        paths[row] = fresh if before is None else torch.cat([paths[before][:shared], fresh])
+        if len(fresh):
+            stretches.append((row, shared, needed[row]))
+        tokens, before = tokens + len(fresh), row
     read = [mask_row[1:].nonzero()[:, 0] for mask_row in mask.cpu()]  # the token before each masked one
     wanted = [paths[row][places] for row, places in enumerate(read) if len(places)]
+    is_shared = any(first for _, first, _ in stretches)
     return SharedRows(
-        input_ids=torch.cat([rows[row][first:end] for row, first, end in positions])[None].to(device),
-        position_ids=torch.cat([torch.arange(first, end) for _, first, end in positions])[None].to(device),
-        rows=torch.cat([torch.full((end - first,), row) for row, first, end in positions]).to(device),
-        branches=tuple(branches),
+        input_ids=torch.cat([rows[row][first:end] for row, first, end in stretches])[None].to(device),
+        position_ids=torch.cat([torch.arange(first, end) for _, first, end in stretches])[None].to(device),
+        rows=torch.cat([torch.full((end - first,), row) for row, first, end in stretches]).to(device),
+        branches=Branches(
+            lengths=tuple(end - first for _, first, end in stretches),
+            reads=tuple(end for _, _, end in stretches),
+            places=torch.cat([paths[row] for row, _, _ in stretches]).to(device) if is_shared else None,
+        ),
         wanted=torch.cat(wanted).to(device),
     )
 

@@ -44,11 +44,15 @@ def test_every_distinct_beginning_stands_once_and_predicts_what_it_should(rows, 
 
 def beginnings_of(shared):
     """The tokens that each place of the layout stands at the end of, read from what the branches attend to."""
-    ids, found = shared.input_ids[0].tolist(), []
-    for branch in shared.branches:
-        assert branch.start == len(found)
-        prefix = [] if branch.prefix is None else [ids[place] for place in branch.prefix.tolist()]
-        found += [prefix + ids[branch.start : branch.start + end + 1] for end in range(branch.length)]
+    ids, branches, found = shared.input_ids[0].tolist(), shared.branches, []
+    places = range(len(ids)) if branches.places is None else branches.places.tolist()
+    first = 0
+    for length, reads in zip(branches.lengths, branches.reads, strict=True):
+        read = [ids[place] for place in places[first : first + reads]]
+        assert list(places[first + reads - length : first + reads]) == [*range(len(found), len(found) + length)]
+        found += [read[: reads - length + end + 1] for end in range(length)]
+        first += reads
+    assert first == len(places)
     return found
 
 
