@@ -240,8 +240,12 @@ def _pts(frame: av.VideoFrame) -> int:
 
 def _upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
     """Give a frame as RGB ``(H, W, 3)``, turned as its display matrix says (degrees counter-clockwise)."""
-    rgb = frame.reformat(format="rgb24", threads=1).to_ndarray()
-    return np.rot90(rgb, round(frame.rotation / 90))
+    rgb = frame.reformat(format="rgb24", threads=1)
+    # Into the frame's own memory, whose rows may be padded; the array keeps it alive.
+    pixels: NDArray[np.uint8] = np.ndarray(
+        (rgb.height, rgb.width, 3), np.uint8, buffer=rgb.planes[0], strides=(rgb.planes[0].line_size, 3, 1)
+    )
+    return np.rot90(pixels, round(frame.rotation / 90))
 
 
 def encode(path: str, frames: Tensor, *, fps: float, crf: int, pixel_format: str) -> None:
