@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from m1lite.agents.agent import Agent
 from m1lite.agents.chat import Chat
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from m1lite.agents.plan import Spelling
+    from m1lite.engines.supervised import MakeEngine
     from m1lite.modules.bases import Base
     from m1lite.toolbox.base import Toolbox
 
@@ -34,13 +35,6 @@ class Member:
     """Who it is, for the system prompt."""
     full: bool = False
     """Whether all weights of a copy of the base are trained, which an engine of its own serves."""
-
-
-class MakeEngine(Protocol):
-    """Builds the engine of one base; a partial of ``VllmEngine`` or ``HfEngine``."""
-
-    def __call__(self, model: str, policies: Sequence[str], *, max_model_len: int) -> Engine:
-        """Build an engine that serves ``policies`` on ``model`` with contexts of ``max_model_len`` tokens."""
 
 
 def make_agents(
@@ -96,7 +90,7 @@ def make_engines(
     Args:
         members: agent name to what it is.
         bases: base name to base; the engine loads it by its name or directory.
-        make: builds one engine.
+        make: builds one engine; one that is ``Supervised`` outlives its faults.
         max_context: tokens of prompt and replies together.
     """
     groups: dict[tuple[str, str], list[str]] = {}

@@ -23,6 +23,7 @@ from m1lite.callbacks.rollout import RolloutCallback
 from m1lite.configuration import ConfigError, conf_dir, run_config
 from m1lite.console import say
 from m1lite.data.drawn import DrawnScenes
+from m1lite.engines.supervised import Supervised
 from m1lite.evaluation import Evaluator
 from m1lite.modules.adapters import read_adapter
 from m1lite.modules.bases import load_base
@@ -81,7 +82,9 @@ def build_party(config: DictConfig, bases: Mapping[str, Base] | None = None) -> 
         sampling=instantiate(team.sampling),
         max_context=team.max_context,
     )
-    engines = make_engines(members, found, instantiate(config.engine), max_context=team.max_context)
+    faults: Any = OmegaConf.select(config, "rollout.faults", default={})  # runs of before have none
+    make = Supervised(make=instantiate(config.engine), **faults)
+    engines = make_engines(members, found, make, max_context=team.max_context)
     return Party(members=members, bases=found, agents=agents, engines=engines, toolbox=toolbox)
 
 
@@ -217,6 +220,7 @@ def build_learning(config: DictConfig) -> Learning:
         advantage=instantiate(config.rl.advantage),
         credit=instantiate(config.rl.credit),
         rollouts=_rollouts(config.rollout.async_level),
+        trace=None if config.rollout.trace is None else Path(config.rollout.trace),
         rules={str(name): instantiate(node) for name, node in config.rl.items() if name not in _LEARNING},
         # One by one: in a mapping, Hydra would turn a dataclass such as the topology into a configuration again.
         play={

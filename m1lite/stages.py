@@ -26,7 +26,9 @@ from m1lite.callbacks.record import RecordCallback
 from m1lite.callbacks.rollout import RolloutCallback
 from m1lite.callbacks.sync import SyncCallback
 from m1lite.callbacks.tokens import TrainedTokens, counted
+from m1lite.callbacks.trace import TraceCallback
 from m1lite.collaboration.loop import run
+from m1lite.collaboration.timeline import TimedSampler, TimedTools, Timeline
 from m1lite.collaboration.topology import Topology, complete, hidden
 from m1lite.console import progress, say
 from m1lite.evaluation import Evaluator, OtherVideos, Verdict
@@ -89,6 +91,8 @@ class Learning:
     """Further arguments of ``RolloutCallback``: what is learnt from, a penalty, a refill."""
     rollouts: type[RolloutCallback] = RolloutCallback
     """When a step's questions are played."""
+    trace: Path | None = None
+    """File for a trace of one step."""
 
     def rollout(self, agents: Sequence[Agent], play: Play, *, seed: int, validation: Play | None) -> RolloutCallback:
         """Make the callback that plays, rewards and compares as this team learns; its arguments are described there."""
@@ -233,11 +237,14 @@ class Stages:
         """Train the team; where a checkpoint lies in the folder, continue from it."""
         party, learning = self.party, self.learning
         team = learning.make_team(party.bases, {name: member.base for name, member in party.members.items()})
-        play = partial(counted(run, self.tokens), sampler=party.engines, tools=party.toolbox)
+        timeline = Timeline()
+        sampler, tools = TimedSampler(party.engines, timeline), TimedTools(party.toolbox, timeline)
+        play = partial(counted(run, self.tokens), sampler=sampler, tools=tools)
         validation = {**learning.play, "topology": complete, "episodes": 1}
         trainer = learning.make_trainer(
             callbacks=[
                 MeterCallback(party.engines, party.toolbox.frames),  # before what it measures
+                *([TraceCallback(timeline, learning.trace)] if learning.trace is not None else []),
                 learning.rollout(
                     party.agents,
                     partial(play, **learning.play),

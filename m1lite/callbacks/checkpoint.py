@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.callbacks import Checkpoint
 from typing_extensions import override
 
+from m1lite.data.datamodule import StepLoader
+from m1lite.engines.base import EngineError
+
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
@@ -15,7 +18,9 @@ if TYPE_CHECKING:
 class LastCheckpoint(Checkpoint):
     """Saves at every n-th training step and at the step that ends the fit, always to the same file.
 
-    Saved is between two steps only: what an interrupt leaves half done belongs to no checkpoint and is done again.
+    Saved is between two steps only: what an interrupt leaves half done belongs to no checkpoint and is done again. An
+    engine that fails for good does so before an update, so the steps up to there are saved then (in a run of one
+    process: several would have to come together for it).
 
     Args:
         path: the file; replaced as a whole.
@@ -30,6 +35,7 @@ class LastCheckpoint(Checkpoint):
             raise ValueError(f"`every_n_steps` is {every_n_steps}; it must be at least 1.")
         self.path = Path(path)
         self.every_n_steps = every_n_steps
+        self._saved = 0
 
     @override
     def on_train_batch_end(
@@ -37,4 +43,16 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         step = trainer.global_step
         if step % self.every_n_steps == 0 or step == trainer.max_steps or trainer.should_stop:
-            trainer.save_checkpoint(self.path)
+            self._save(trainer)
+
+    @override
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        step, loader = trainer.global_step, trainer.train_dataloader
+        if isinstance(exception, EngineError) and trainer.world_size == 1 and step > self._saved:
+            if isinstance(loader, StepLoader):
+                loader.step = min(loader.step, step)  # the batch whose rollout failed is to be given again
+            self._save(trainer)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self._saved = trainer.global_step

@@ -16,6 +16,7 @@ from m1lite.callbacks.learning import Rollout, advantages_over_ranks, packed
 from m1lite.callbacks.refill import Refill, training_samples
 from m1lite.callbacks.statistics import rollout_stats, sampled_tokens, team_rewards
 from m1lite.collaboration.loop import derive_seed
+from m1lite.engines.base import EngineError
 from m1lite.modules.ranks import mean_over_ranks, num_ranks, this_rank
 from m1lite.rewards.table import RewardTable
 from m1lite.rl.advantages import group_advantages
@@ -134,11 +135,14 @@ class RolloutCallback(pl.Callback):
     def _play_step(self, trainer: pl.Trainer, samples: Sequence[Sample], step: int) -> tuple[Rollout, dict[str, float]]:
         started = time.perf_counter()
         seed = derive_seed(self.seed, "train", step)
-        rollout = self._rollout(samples, seed)
         values: dict[str, float] = {}
-        if self.refill is not None and rollout.episodes:
-            spare, share = training_samples(trainer), (this_rank(), num_ranks())
-            rollout, values = self.refill(rollout, self._rollout, spare, seed=seed, share=share)
+        try:
+            rollout = self._rollout(samples, seed)
+            if self.refill is not None and rollout.episodes:
+                spare, share = training_samples(trainer), (this_rank(), num_ranks())
+                rollout, values = self.refill(rollout, self._rollout, spare, seed=seed, share=share)
+        except EngineError as error:
+            raise EngineError(f"Rank {this_rank()}, rollout of step {step}: {error}") from error
         seconds = time.perf_counter() - started
         tokens = sampled_tokens([part for episode in rollout.episodes for part in episode.trajectories.values()])
         return rollout, {**values, "perf/rollout_s": seconds, "perf/rollout_tokens_per_s": tokens / seconds}

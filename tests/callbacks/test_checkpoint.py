@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from m1lite.callbacks.checkpoint import LastCheckpoint
+from m1lite.engines.base import EngineError
 
 
 class StopAfter(pl.Callback):
@@ -38,6 +39,28 @@ def test_a_fit_that_ended_goes_on_where_it_was(campaign, tmp_path):
     found = campaign().fit(steps=4, ckpt_path=path)
     assert [{k: v for k, v in step.items() if "perf" not in k} for step in found.steps] == [
         {k: v for k, v in expected.steps[3].items() if "perf" not in k}
+    ]
+
+
+def test_an_engine_that_fails_for_good_leaves_the_steps_before_it_on_disk(campaign, tmp_path):
+    path = tmp_path / "last.ckpt"
+    expected = campaign().fit(steps=3)
+    run = campaign()
+    part = run.engine._parts[0]
+    step = part.step
+
+    def failing(wait=0.0):
+        if run.module.trainer.global_step == 2:
+            raise EngineError("The engine of ada failed 4 times")
+        return step(wait)
+
+    part.step = failing
+    with pytest.raises(EngineError, match="Rank 0, rollout of step 2: The engine of ada failed 4 times"):
+        run.fit(LastCheckpoint(path, every_n_steps=5), steps=3, enable_checkpointing=True)
+    assert step_of(path) == 2
+    found = campaign().fit(steps=3, ckpt_path=path)
+    assert [{k: v for k, v in step.items() if "perf" not in k} for step in found.steps] == [
+        {k: v for k, v in expected.steps[2].items() if "perf" not in k}
     ]
 
 
