@@ -243,7 +243,7 @@ def _upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
     rgb = frame.reformat(format="rgb24", threads=1)
     # Into the frame's own memory, whose rows may be padded; the array keeps it alive.
     pixels: NDArray[np.uint8] = np.ndarray(
-        (rgb.height, rgb.width, 3), np.uint8, buffer=rgb.planes[0], strides=(rgb.planes[0].line_size, 3, 1)
+        (rgb.height, rgb.width, 3), np.uint8, buffer=memoryview(rgb.planes[0]), strides=(rgb.planes[0].line_size, 3, 1)
     )
     return np.rot90(pixels, round(frame.rotation / 90))
 

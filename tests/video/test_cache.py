@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from m1lite.video.cache import FrameCache
-from m1lite.video.reader import VideoError, open_video
+from m1lite.video.reader import VideoError, VideoPolicy, open_video
 from m1lite.video.writer import write_video
 
 FRAME = 3 * 32 * 48  # bytes
@@ -144,3 +144,41 @@ def test_cache_limits_name_the_value():
         FrameCache(-1)
     with pytest.raises(ValueError, match="`max_open` must be at least 1, got 0"):
         FrameCache(10, max_open=0)
+
+
+def test_cache_sees_that_a_file_changed(clip, ramp, numbers, backend):
+    cache = FrameCache(10**6, opener=partial(open_video, backend=backend))
+    assert numbers(cache.frames_at(clip, [0, 1]).pixels) == [0, 5]
+    write_video(clip, ramp.flip(0), fps=5)
+    assert numbers(cache.frames_at(clip, [0, 1]).pixels) == [11, 6]
+    assert cache.metadata(clip).num_frames == 12
+    assert (cache.hits, cache.misses) == (0, 4)
+    clip.unlink()
+    with pytest.raises(VideoError, match="does not exist"):
+        cache.frames_at(clip, [0])
+
+
+def test_cache_keeps_key_frames_and_sizes_apart(clip, backend):
+    cache = FrameCache(10**6, opener=partial(open_video, backend=backend))
+    exact = cache.frames_at(clip, [1])
+    nearest = cache.frames_at(clip, [1], nearest_key=True)
+    assert (exact.timestamps, nearest.timestamps) == (pytest.approx([1.0]), [0.0])
+    small = cache.frames_at(clip, [1], [8, 12])  # a list, as from YAML
+    assert small.pixels.shape == (1, 3, 8, 12)
+    assert cache.misses == 3
+    assert torch.equal(cache.frames_at(clip, [1], nearest_key=True).pixels, nearest.pixels)
+    assert torch.equal(cache.frames_at(clip, [1], (8, 12)).pixels, small.pixels)
+    assert cache.hits == 2
+
+
+def test_cache_does_not_keep_a_frame_above_its_limit(clip, numbers):
+    cache = FrameCache(FRAME - 1)
+    for _ in range(2):
+        assert numbers(cache.frames_at(clip, [0, 1]).pixels) == [0, 5]
+    assert (cache.num_bytes, cache.hits) == (0, 0)
+
+
+def test_cache_enforces_the_policy_of_its_opener(clip, tmp_path):
+    cache = FrameCache(10**6, opener=partial(open_video, policy=VideoPolicy(roots=(str(tmp_path / "inside"),))))
+    with pytest.raises(VideoError, match="outside of the roots"):
+        cache.frames_at(clip, [0])
