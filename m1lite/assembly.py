@@ -7,20 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from m1lite.agents.agent import Agent
 from m1lite.agents.chat import Chat
+from m1lite.agents.media_chat import MediaChat
+from m1lite.agents.native import NativeAgent
 from m1lite.engines.base import Engine, EngineGroup, Sampling
+from m1lite.engines.sight import sight_of
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
+    from m1lite.agents.agent import Player
+    from m1lite.agents.native_calls import Answers
     from m1lite.agents.plan import Spelling
     from m1lite.engines.supervised import MakeEngine
     from m1lite.modules.bases import Base
     from m1lite.toolbox.base import Toolbox
+    from m1lite.video.budget import FrameBudget
 
 
 @dataclass(kw_only=True, slots=True, frozen=True)
@@ -37,7 +43,14 @@ class Member:
     """Whether all weights of a copy of the base are trained, which an engine of its own serves."""
 
 
-def make_agents(
+class MakeAgents(Protocol):
+    """Makes all agents of a team; a partial of :func:`text_agents` or :func:`seeing_agents`."""
+
+    def __call__(self, members: Mapping[str, Member], bases: Mapping[str, Base], toolbox: Toolbox) -> Sequence[Player]:
+        """Make them, in order."""
+
+
+def text_agents(
     members: Mapping[str, Member],
     bases: Mapping[str, Base],
     toolbox: Toolbox,
@@ -47,7 +60,7 @@ def make_agents(
     sampling: Sampling,
     max_context: int,
 ) -> list[Agent]:
-    """Make the agents of a team, in order.
+    """Make the agents of a team that reads and plans, in order.
 
     Args:
         members: agent name to what it is.
@@ -62,9 +75,7 @@ def make_agents(
         UnknownToolError: if a member names a tool that the toolbox lacks.
         ValueError: if a member names an unknown base.
     """
-    for name, member in members.items():
-        if member.base not in bases:
-            raise ValueError(f"Agent {name!r} names base {member.base!r}; there are {sorted(bases)}.")
+    _check_bases(members, bases)
     chats = {name: chat(base.tokenizer) for name, base in bases.items()}
     return [
         Agent(
@@ -78,6 +89,67 @@ def make_agents(
         )
         for name, member in members.items()
     ]
+
+
+def seeing_agents(
+    members: Mapping[str, Member],
+    bases: Mapping[str, Base],
+    toolbox: Toolbox,
+    *,
+    answers: Answers,
+    chat: Callable[[PreTrainedTokenizerBase], Chat] = Chat,
+    view: FrameBudget,
+    tool_view: FrameBudget,
+    sampling: Sampling,
+    max_context: int,
+) -> list[NativeAgent]:
+    """Make the agents of a team that sees frames and calls tools natively, in order.
+
+    Args:
+        members: agent name to what it is; an empty role is the agents' own.
+        bases: base name to base; each that a member names must see.
+        toolbox: has every tool that a member names; its cache of frames is the agents' too.
+        answers: asks for answers and reads them.
+        chat: makes the markup and the words of a base's chat from its tokenizer.
+        view: what they are shown at first.
+        tool_view: what the results of one turn may show.
+        sampling: of every reply.
+        max_context: tokens of prompt, frames and replies together.
+
+    Raises:
+        UnknownToolError: if a member names a tool that the toolbox lacks.
+        ValueError: if a member names an unknown base or one that does not see, or the toolbox decodes no frames.
+    """
+    _check_bases(members, bases)
+    if toolbox.frames is None:
+        raise ValueError("The toolbox has no `frames`, so that nobody can see; give it a `FrameCache`.")
+    chats = {}
+    for name in dict.fromkeys(member.base for member in members.values()):
+        sight = sight_of(bases[name].model.config)
+        if sight is None:
+            raise ValueError(f"Base {name!r} ({type(bases[name].model).__name__}) does not see; use `text_agents`.")
+        chats[name] = MediaChat(chat(bases[name].tokenizer), sight)
+    return [
+        NativeAgent(
+            name=name,
+            answers=answers,
+            chat=chats[member.base],
+            frames=toolbox.frames,
+            tools=[toolbox[tool] for tool in member.tools],
+            view=view,
+            tool_view=tool_view,
+            sampling=sampling,
+            max_context=max_context,
+            **({"role": member.role} if member.role else {}),
+        )
+        for name, member in members.items()
+    ]
+
+
+def _check_bases(members: Mapping[str, Member], bases: Mapping[str, Base]) -> None:
+    for name, member in members.items():
+        if member.base not in bases:
+            raise ValueError(f"Agent {name!r} names base {member.base!r}; there are {sorted(bases)}.")
 
 
 def make_engines(

@@ -191,6 +191,10 @@ _FITS: Mapping[Task, Callable[[Sequence[Sample]], list[Blind]]] = {
 }
 
 
+ORACLE_TOOLS = frozenset({"grounding_tool", "spatial_tool", "rough_browser"})
+"""What :func:`oracle` calls."""
+
+
 def oracle(samples: Sequence[Sample], run_tools: RunTools, *, seed: int = 0) -> list[Answer]:
     """Answer questions of the synthetic world by calling the fitting tools and reading them perfectly: the ceiling.
 

@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,13 @@ import torch.distributed as dist
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from m1lite.assembly import Member, PolicyWeights, make_agents, make_engines
+from m1lite.assembly import Member, PolicyWeights, make_engines
 from m1lite.callbacks.ahead import AheadRolloutCallback
 from m1lite.callbacks.rollout import RolloutCallback
 from m1lite.configuration import ConfigError, conf_dir, run_config
 from m1lite.console import say
 from m1lite.data.drawn import DrawnScenes
+from m1lite.engines.model_classes import sees
 from m1lite.engines.supervised import Supervised
 from m1lite.evaluation import Evaluator
 from m1lite.modules.adapters import read_adapter
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from m1lite.data.datamodule import SampleDataModule
+    from m1lite.engines.supervised import MakeEngine
     from m1lite.modules.bases import Base
     from m1lite.modules.marl import MarlModule
     from m1lite.records import Sample
@@ -73,19 +76,21 @@ def build_party(config: DictConfig, bases: Mapping[str, Base] | None = None) -> 
         for name, member in team.agents.items()
     }
     found = {str(name): instantiate(base) for name, base in team.bases.items()} if bases is None else dict(bases)
-    agents = make_agents(
-        members,
-        found,
-        toolbox,
-        spelling=instantiate(team.spelling),
-        chat=instantiate(team.chat),
-        sampling=instantiate(team.sampling),
-        max_context=team.max_context,
-    )
+    agents = instantiate(team.players)(members, found, toolbox)
     faults: Any = OmegaConf.select(config, "rollout.faults", default={})  # runs of before have none
-    make = Supervised(make=instantiate(config.engine), **faults)
+    make = Supervised(make=_engine_maker(config, found, toolbox), **faults)
     engines = make_engines(members, found, make, max_context=team.max_context)
     return Party(members=members, bases=found, agents=agents, engines=engines, toolbox=toolbox)
+
+
+def _engine_maker(config: DictConfig, bases: Mapping[str, Base], toolbox: Toolbox) -> MakeEngine:
+    """Make what builds engines; where a base sees, they decode through the tools' cache of frames."""
+    make = instantiate(config.engine)
+    if not any(sees(base.model.config) for base in bases.values()):
+        return make
+    if "frames" not in signature(make).parameters:
+        raise ConfigError(f"`engine` {config.engine['_target_']} shows no frames; use engine=vllm or engine=hf.")
+    return partial(make, frames=toolbox.frames)
 
 
 def load_party(run: str | Path, *, engine: DictConfig | None = None) -> tuple[DictConfig, Party]:

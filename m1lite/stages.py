@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m1lite.assembly import PolicyWeights
-from m1lite.baselines import blind_result, oracle, task_means
+from m1lite.baselines import ORACLE_TOOLS, blind_result, oracle, task_means
 from m1lite.callbacks.interrupt import InterruptCallback, stops_are_told_apart
 from m1lite.callbacks.meters import MeterCallback
 from m1lite.callbacks.probe import Probe
@@ -236,7 +236,8 @@ class Stages:
     def _train(self) -> None:
         """Train the team; where a checkpoint lies in the folder, continue from it."""
         party, learning = self.party, self.learning
-        team = learning.make_team(party.bases, {name: member.base for name, member in party.members.items()})
+        members = {name: member.base for name, member in party.members.items()}
+        team = learning.make_team(party.bases, members, frames=party.toolbox.frames)
         timeline = Timeline()
         sampler, tools = TimedSampler(party.engines, timeline), TimedTools(party.toolbox, timeline)
         play = partial(counted(run, self.tokens), sampler=sampler, tools=tools)
@@ -336,7 +337,8 @@ class Stages:
         train, val = self.data.split("train"), self.data.split("val")
         blind = [row for task in Task if (row := blind_result(task, train, val, test, self.score)) is not None]
         ceiling = None
-        if all(sample.tags.get("source") == "world" for sample in test):
+        told = set(self.party.toolbox.names) >= ORACLE_TOOLS
+        if told and all(sample.tags.get("source") == "world" for sample in test):
             ceiling = task_means(test, self.score(test, oracle(test, self.party.toolbox.run, seed=self.seed)))
         ledger = self.ledger
         metrics = {

@@ -4,12 +4,16 @@ import pytest
 
 from m1lite.agents.chat import Chat
 from m1lite.agents.compact import CompactSpelling
-from m1lite.assembly import Member, make_agents, make_engines
+from m1lite.agents.text_answers import TextAnswers
+from m1lite.assembly import Member, make_engines, seeing_agents, text_agents
 from m1lite.engines.base import EngineError, Request, Sampling
 from m1lite.engines.hf import HfEngine
-from m1lite.modules.bases import stored_tiny_base
-from m1lite.toolbox import UnknownToolError
+from m1lite.modules.bases import load_base, stored_tiny_base
+from m1lite.toolbox import Toolbox, UnknownToolError
 from m1lite.toolbox.classical import CLASSICAL_TOOLS
+from m1lite.toolbox.clips import clip_tool
+from m1lite.video.budget import FrameBudget
+from m1lite.video.cache import FrameCache
 
 MEMBERS = {
     "ada": Member(base="q3", tools=["grounding_tool", "rough_browser"]),
@@ -29,7 +33,7 @@ def bases(tmp_path_factory):
 
 
 def agents_of(members, bases, toolbox):
-    return make_agents(
+    return text_agents(
         members, bases, toolbox, spelling=CompactSpelling(CLASSICAL_TOOLS), sampling=SAMPLING, max_context=99
     )
 
@@ -59,7 +63,7 @@ def test_a_chat_is_made_once_per_base(bases, world_toolbox):
         made.append(tokenizer)
         return Chat(tokenizer)
 
-    make_agents(
+    text_agents(
         MEMBERS,
         bases,
         world_toolbox,
@@ -69,6 +73,40 @@ def test_a_chat_is_made_once_per_base(bases, world_toolbox):
         max_context=99,
     )
     assert made == [base.tokenizer for base in bases.values()]
+
+
+@pytest.fixture
+def seeing(vision_bases, bases):
+    """Makes a team that sees on the base of a name."""
+
+    def make(base, toolbox, tools=("video_clip",)):
+        found = {"seer": load_base(str(vision_bases["qwen2_5_vl"]), weights=False), "blind": bases["q3"]}
+        members = {
+            name: Member(base=base, tools=tools, role=role) for name, role in (("ada", ""), ("bea", "You zoom."))
+        }
+        budget = FrameBudget(max_frames=4)
+        return seeing_agents(
+            members, found, toolbox, answers=TextAnswers(), view=budget, tool_view=budget, sampling=SAMPLING,
+            max_context=99,
+        )  # fmt: skip
+
+    return make
+
+
+def test_agents_that_see_share_a_chat_and_the_tools_frames(seeing):
+    toolbox = Toolbox([clip_tool("video_clip", max_frames=3), clip_tool("zoom")], FrameCache(1000))
+    ada, bea = seeing("seer", toolbox)
+    assert (ada.name, bea.name, bea.role) == ("ada", "bea", "You zoom.")
+    assert ada.role != ""
+    assert ada.chat is bea.chat
+    assert ada.frames is bea.frames is toolbox.frames
+    assert [tool.name for tool in ada.tools] == ["video_clip"]
+    with pytest.raises(ValueError, match=r"Base 'blind' \(Qwen3ForCausalLM\) does not see; use `text_agents`\."):
+        seeing("blind", toolbox)
+    with pytest.raises(UnknownToolError, match=r"telescope.*zoom"):
+        seeing("seer", toolbox, tools=["telescope"])
+    with pytest.raises(ValueError, match=r"The toolbox has no `frames`"):
+        seeing("seer", Toolbox([clip_tool("zoom")], look=lambda video, seconds: []))
 
 
 def test_unknown_bases_and_tools_are_refused_by_name(bases, world_toolbox):

@@ -14,8 +14,17 @@ CHOICES = sorted(
 )
 
 
+COMPANIONS = {
+    "data=jsonl": ["root=/clips"],
+    "team=tiny_seeing": ["toolbox=clips"],
+    "toolbox=clips": ["team=tiny_seeing"],
+}
+"""What a choice goes with."""
+
+
 def composed(*overrides: str) -> DictConfig:
-    return compose([*overrides, "output_dir=/tmp/unused", *(["root=/clips"] if "data=jsonl" in overrides else [])])
+    companions = [other for choice in overrides for other in COMPANIONS.get(choice, [])]
+    return compose([*overrides, "output_dir=/tmp/unused", *companions])
 
 
 def targets(node):

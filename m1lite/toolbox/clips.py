@@ -122,6 +122,20 @@ class ClipTools:
             raise ToolArgumentError(f"That would be {count} frames, above the limit of {self.max_frames}; {remedy}.")
 
 
+def clip_tool(name: str, *, max_frames: int = 32) -> FunctionTool:
+    """Return one of the tools.
+
+    Args:
+        name: ``"video_clip"``, ``"crop_video"``, ``"zoom"`` or ``"get_frames"``.
+        max_frames: that a call may show.
+
+    Raises:
+        ValueError: if there is no such tool, or the bound is below 1.
+    """
+    (made,) = ClipTools(max_frames=max_frames)([name])
+    return made
+
+
 def _shown(
     context: ToolContext, times: Sequence[float], box: tuple[float, float, float, float] | None = None
 ) -> ToolResult:
