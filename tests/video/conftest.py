@@ -1,5 +1,9 @@
 """Every test of reading and writing runs on both backends."""
 
+from fractions import Fraction
+
+import av
+import numpy as np
 import pytest
 import torch
 
@@ -32,4 +36,20 @@ def clip(tmp_path, ramp):
     """12 frames at 5 fps: 2.4 s."""
     path = tmp_path / "clip.mp4"
     write_video(path, ramp, fps=5)
+    return path
+
+
+@pytest.fixture
+def varying(tmp_path):
+    """Frames of the grey levels 0, 20, 40 and 60 that start at 0, 0.1, 1 and 3 seconds."""
+    path = tmp_path / "varying.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv444p"
+        stream.codec_context.time_base = Fraction(1, 10)
+        for level, when in ((0, 0), (20, 1), (40, 10), (60, 30)):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), level, dtype=np.uint8), format="rgb24")
+            frame.pts, frame.time_base = when, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
     return path
