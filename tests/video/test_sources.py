@@ -1,5 +1,6 @@
 """Videos that are not local files: through fsspec, with requests for parts of the file."""
 
+import multiprocessing
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -66,6 +67,27 @@ def test_over_http(served, clip, backend):
     for nearest_key in (False, True):
         ours, theirs = (video.frames_at([2, 0.3], nearest_key=nearest_key) for video in (here, there))
         assert torch.equal(ours.pixels, theirs.pixels)
+
+
+def _read_in_child(video, results):
+    results.put((video.frames_at([1]).pixels.float().mean() / 20).round().item())
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_makes_its_own_connection(served, backend):
+    """The thread that the parent's connections live in does not come along."""
+    address, _ = served
+    video = open_video(f"{address}/clip.mp4", backend=backend)
+    context = multiprocessing.get_context("fork")
+    results = context.SimpleQueue()
+    child = context.Process(target=_read_in_child, args=(video, results))
+    child.start()
+    child.join(60)
+    alive = child.is_alive()
+    child.kill()
+    assert not alive
+    assert child.exitcode == 0
+    assert results.get() == 5
 
 
 def test_http_errors_name_the_address(served):
