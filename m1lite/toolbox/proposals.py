@@ -15,8 +15,8 @@ def relevant_windows(
 
     .. math:: W^* = \arg\max_{W} \sum_{t \in W} (r_t - \theta)
 
-    where the threshold splits the scores into two groups that differ most (Otsu's). A dip inside of an event is
-    bridged where the event's ends outweigh it. Further windows are sought left and right of those found.
+    where the threshold is that of :func:`event_threshold`. A dip inside of an event is bridged where the event's ends
+    outweigh it. Further windows are sought left and right of those found.
 
     Args:
         seconds: ascending.
@@ -44,7 +44,7 @@ def relevant_windows(
         raise ValueError("`seconds` must be ascending and `end` after the last.")
     if len(set(relevance)) < 2:
         return []
-    threshold = two_group_threshold(relevance)
+    threshold = event_threshold(relevance)
     above = [score - threshold for score in relevance]
     edges = [*seconds, end]
     stretches, found = [(0, len(above))], []
@@ -59,6 +59,38 @@ def relevant_windows(
     return [
         ((edges[first], edges[beyond]), round(total / (beyond - first), 6)) for total, first, beyond in found[:count]
     ]
+
+
+def event_threshold(values: Sequence[float]) -> float:
+    """Split relevance into that of an event and that of the rest.
+
+    Scenes differ in relevance among each other too. So where more than half of the scores lie above the split into two
+    groups, these are split again, as long as they fall apart at least a quarter as far as all of them
+    did.
+
+    Args:
+        values: at least two different ones.
+
+    Example:
+        >>> event_threshold([0.0, 0.1, 0.5, 0.5, 0.6, 1.0, 0.9])
+        0.75
+    """
+    threshold = two_group_threshold(values)
+    widest = _distance(values, threshold)
+    while True:
+        high = [value for value in values if value > threshold]
+        if 2 * len(high) <= len(values) or len(set(high)) < 2:
+            return threshold
+        further = two_group_threshold(high)
+        if 4 * _distance(high, further) < widest:
+            return threshold
+        threshold = further
+
+
+def _distance(values: Sequence[float], threshold: float) -> float:
+    """Subtract the mean of what lies below from the mean of what lies above."""
+    low, high = [value for value in values if value < threshold], [value for value in values if value >= threshold]
+    return sum(high) / len(high) - sum(low) / len(low)
 
 
 def two_group_threshold(values: Sequence[float]) -> float:

@@ -5,14 +5,14 @@ from statistics import mean
 
 import pytest
 
-from m1lite.toolbox.proposals import relevant_windows, two_group_threshold
+from m1lite.toolbox.proposals import event_threshold, relevant_windows, two_group_threshold
 
 
 def test_the_best_window_against_all_windows():
     rng = random.Random(0)
     for _ in range(200):
         scores = [rng.random() for _ in range(rng.randint(2, 12))]
-        threshold = two_group_threshold(scores)
+        threshold = event_threshold(scores)
         sums = {
             (low, high): sum(score - threshold for score in scores[low:high])
             for low in range(len(scores))
@@ -33,6 +33,15 @@ def test_the_threshold_against_all_splits():
             return len(low) * len(high) * (mean(high) - mean(low)) ** 2 if low and high else -1
 
         assert spread(two_group_threshold(values)) == pytest.approx(max(map(spread, values)))
+
+
+def test_the_event_is_split_from_scenes_between():
+    scores = [0.0] * 4 + [0.5, 0.6] * 4 + [1.0] * 3
+    assert 0 < two_group_threshold(scores) < 0.5
+    assert event_threshold(scores) == 0.8
+    noise = [0.0] * 4 + [0.95, 1.0, 0.9] * 4  # one event over most of the time stays whole
+    assert event_threshold(noise) == two_group_threshold(noise) == 0.45
+    assert event_threshold([0.0, 1.0, 1.0, 1.0]) == 0.5
 
 
 def test_further_windows_do_not_overlap_and_come_by_their_sum():

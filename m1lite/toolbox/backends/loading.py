@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import RLock
@@ -86,6 +86,15 @@ class ModelSource:
             if self._loaded is None:
                 self._loaded = self._load()
             yield self._loaded
+
+    def placed(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Move what a processor made to the model's device, and numbers to its precision."""
+        dtype = None if self._loaded is None else self._loaded.model.dtype
+        return {
+            name: value.to(self.device, dtype if value.is_floating_point() else None)
+            for name, value in inputs.items()
+            if hasattr(value, "is_floating_point")
+        }
 
     def _load(self) -> Loaded:
         import transformers

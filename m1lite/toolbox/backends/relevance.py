@@ -67,7 +67,7 @@ class ImageTextEncoder:
             batches = []
             for batch in pixels.split(self._batch_size):
                 inputs = loaded.processor.image_processor(images=list(batch), return_tensors="pt")
-                batches.append(_unit(loaded.model.get_image_features(**self._placed(loaded, inputs))))
+                batches.append(_unit(loaded.model.get_image_features(**self._source.placed(inputs))))
             return torch.cat(batches)
 
     def texts(self, texts: Sequence[str]) -> Tensor:
@@ -93,7 +93,7 @@ class ImageTextEncoder:
             )
             if siglip:  # trained on padded texts without a mask, the last token pooled
                 inputs.pop("attention_mask", None)
-            return _unit(loaded.model.get_text_features(**self._placed(loaded, inputs)))
+            return _unit(loaded.model.get_text_features(**self._source.placed(inputs)))
 
     def _check(self, loaded: Loaded) -> None:
         if not hasattr(loaded.model, "get_image_features") or not hasattr(loaded.model, "get_text_features"):
@@ -101,13 +101,6 @@ class ImageTextEncoder:
                 f"The model {self._source.name!r} is a {type(loaded.model).__name__}, which does not encode pictures "
                 "and texts into one space; give one such as SigLIP or CLIP."
             )
-
-    def _placed(self, loaded: Loaded, inputs: Any) -> dict[str, Any]:
-        dtype = loaded.model.dtype
-        return {
-            name: tensor.to(self._source.device, dtype if tensor.is_floating_point() else None)
-            for name, tensor in inputs.items()
-        }
 
 
 def _unit(found: Any) -> Tensor:

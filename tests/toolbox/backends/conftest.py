@@ -10,6 +10,18 @@ from transformers import (
     CLIPImageProcessor,
     CLIPModel,
     CLIPProcessor,
+    DepthAnythingConfig,
+    DepthAnythingForDepthEstimation,
+    Dinov2Config,
+    DPTImageProcessor,
+    GroundingDinoConfig,
+    GroundingDinoForObjectDetection,
+    GroundingDinoImageProcessor,
+    GroundingDinoProcessor,
+    Owlv2Config,
+    Owlv2ForObjectDetection,
+    Owlv2ImageProcessor,
+    Owlv2Processor,
     PreTrainedTokenizerFast,
     Siglip2Config,
     Siglip2ImageProcessor,
@@ -19,6 +31,7 @@ from transformers import (
     SiglipImageProcessor,
     SiglipModel,
     SiglipProcessor,
+    SwinConfig,
 )
 
 WORDS = (
@@ -91,3 +104,56 @@ def sentence_folder(tmp_path_factory):
     tokenizer = word_tokenizer(model_input_names=["input_ids", "attention_mask"])
     config = BertConfig(**SIDES, vocab_size=len(tokenizer), max_position_embeddings=16)
     return save(BertModel(config), tokenizer, tmp_path_factory.mktemp("sentences"))
+
+
+def tiny_owlv2(folder):
+    tokenizer = word_tokenizer()
+    text = {**text_side(tokenizer), "eos_token_id": tokenizer.eos_token_id}
+    vision = {**SIDES, "image_size": 32, "patch_size": 8}
+    config = Owlv2Config(text_config=text, vision_config=vision, projection_dim=32)
+    pictures = Owlv2ImageProcessor(size={"height": 32, "width": 32})
+    tokenizer.model_max_length = 16
+    model = Owlv2ForObjectDetection(config)
+    return save(model, Owlv2Processor(pictures, tokenizer), folder)
+
+
+def tiny_grounding_dino(folder):
+    tokenizer = word_tokenizer(model_input_names=["input_ids", "token_type_ids", "attention_mask"])
+    text = BertConfig(**SIDES, vocab_size=len(tokenizer), max_position_embeddings=64)
+    backbone = SwinConfig(
+        image_size=64, patch_size=4, embed_dim=16, depths=[1, 1, 1], num_heads=[2, 2, 2], window_size=4,
+        out_features=["stage2", "stage3"],
+    )  # fmt: skip
+    config = GroundingDinoConfig(
+        backbone_config=backbone, text_config=text, d_model=32, encoder_layers=1, decoder_layers=2,
+        encoder_ffn_dim=32, decoder_ffn_dim=32, encoder_attention_heads=2, decoder_attention_heads=2,
+        num_queries=12, num_feature_levels=2, max_text_len=32,
+    )  # fmt: skip
+    pictures = GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
+    model = GroundingDinoForObjectDetection(config)
+    return save(model, GroundingDinoProcessor(pictures, tokenizer), folder)
+
+
+@pytest.fixture(scope="session", params=[tiny_owlv2, tiny_grounding_dino], ids=["owlv2", "grounding_dino"])
+def detector_folder(request, tmp_path_factory):
+    torch.manual_seed(0)
+    return request.param(tmp_path_factory.mktemp(request.param.__name__))
+
+
+@pytest.fixture(scope="session", params=["relative", "metric"])
+def depth_folder(request, tmp_path_factory):
+    torch.manual_seed(0)
+    backbone = Dinov2Config(
+        hidden_size=32, num_hidden_layers=4, num_attention_heads=2, mlp_ratio=2, image_size=56, patch_size=14,
+        out_features=["stage1", "stage2", "stage3", "stage4"], reshape_hidden_states=False,
+    )  # fmt: skip
+    config = DepthAnythingConfig(
+        backbone_config=backbone, reassemble_hidden_size=32, neck_hidden_sizes=[8, 8, 8, 8], fusion_hidden_size=8,
+        head_hidden_size=8, depth_estimation_type=request.param, max_depth=20,
+    )  # fmt: skip
+    model = DepthAnythingForDepthEstimation(config)
+    with torch.no_grad():  # random weights of the usual size give a flat map that the last rectifier cuts off
+        for parameter in model.head.parameters():
+            parameter.normal_(0.2, 0.5)
+    pictures = DPTImageProcessor(size={"height": 56, "width": 56}, ensure_multiple_of=14)
+    return save(model, pictures, tmp_path_factory.mktemp(f"depth_{request.param}"))

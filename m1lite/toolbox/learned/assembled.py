@@ -1,0 +1,57 @@
+"""All tools that given models allow, so that each model is loaded once for all of them."""
+
+from __future__ import annotations
+
+from m1lite.toolbox.base import Tool
+from m1lite.toolbox.index import VideoIndex
+from m1lite.toolbox.learned.captions import Captioner, CaptionReader, Viewer
+from m1lite.toolbox.learned.events import EventGrounder
+from m1lite.toolbox.learned.places import Depth, Detector, Places
+from m1lite.toolbox.learned.relevance import FrameRelevance, ImageTextModel, Relevance, TextRelevance, TextScorer
+from m1lite.toolbox.learned.search import FrameSeeker, Search
+from m1lite.toolbox.learned.viewing import Viewing
+
+
+def model_tools(
+    index: VideoIndex,
+    *,
+    encoder: ImageTextModel | None = None,
+    scorer: TextScorer | None = None,
+    viewer: Viewer | None = None,
+    detector: Detector | None = None,
+    depth: Depth | None = None,
+) -> list[Tool]:
+    """Make the tools of these models.
+
+    Args:
+        index: keeps what was computed from videos.
+        encoder: of frames and texts: retrieval, seeking and grounding by frames.
+        scorer: of texts: retrieval and grounding by the viewer's captions, where there is no encoder.
+        viewer: looks and writes: sampling, browsers, questions and captions.
+        detector: of named objects: the spatial tool.
+        depth: adds to the spatial tool what is nearer.
+
+    Raises:
+        ValueError: if there is no model, a scorer without a viewer or beside an encoder, or depth without a detector.
+    """
+    if scorer is not None and (viewer is None or encoder is not None):
+        raise ValueError("`scorer` searches the captions of a `viewer` in place of an `encoder`; give it without one.")
+    if depth is not None and detector is None:
+        raise ValueError("`depth` is told of detected objects; give a `detector` too.")
+    tools: list[Tool] = []
+    relevance: Relevance | None = None
+    if viewer is not None:
+        captioner = Captioner(index, viewer)
+        tools += [*Viewing(viewer).tools, *CaptionReader(captioner).tools]
+        if scorer is not None:
+            relevance = TextRelevance(captioner.passages, scorer)
+    if encoder is not None:
+        frames = relevance = FrameRelevance(index, encoder)
+        tools += FrameSeeker(frames).tools
+    if relevance is not None:
+        tools += [*Search(relevance).tools, *EventGrounder(relevance).tools]
+    if detector is not None:
+        tools += Places(detector, depth=depth).tools
+    if not tools:
+        raise ValueError("There is no model: give an `encoder`, a `viewer` or a `detector`.")
+    return tools
