@@ -30,10 +30,13 @@ _SPLIT = re.compile(f"({re.escape(OPEN)}|{re.escape(CLOSE)})")
 
 
 class Answers(Protocol):
-    """How answers are asked for and read; no parser raises for any text."""
+    """How answers are asked for, written and read; no parser raises for any text."""
 
     def ask(self, sample: Sample) -> str:
         """Write the question and the form of its answer."""
+
+    def write_answer(self, answer: Answer, sample: Sample) -> str:
+        """Write an answer as a policy does, for demonstrations."""
 
     def parse_answer(self, text: str, sample: Sample) -> Parsed[Answer]:
         """Read the answer of a reply to the sample's task."""

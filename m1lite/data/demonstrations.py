@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from m1lite.data.calls import RandomCalls, TellingCalls
 from m1lite.data.evidence import shown
@@ -18,10 +18,12 @@ from m1lite.engines.base import BatchSampler, Generation
 from m1lite.records import Episode, MessageKind, Status, Task, Trajectory, TurnKind
 
 if TYPE_CHECKING:
-    from m1lite.agents.agent import Agent, AgentState
+    from m1lite.agents.agent import Agent, AgentState, Player
     from m1lite.data.calls import Calls
     from m1lite.engines.base import Request
     from m1lite.records import Message
+
+P = TypeVar("P", bound="Player")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -67,7 +69,7 @@ class Demonstrator:
         if answer_weight <= 0:
             raise ValueError(f"`answer_weight` is {answer_weight}; it must be above 0, or no answer is learnt.")
         self._asked: dict[int, tuple[Agent, AgentState]] = {}
-        self.players = [_Pupil(agent, self._asked) for agent in agents]
+        self.players = [Pupil(agent, self._asked) for agent in agents]
         by_default: Calls = TellingCalls() if drills else RandomCalls()
         self.calls = by_default if calls is None else calls
         self.keep_probability = keep_probability
@@ -118,10 +120,10 @@ class Demonstrator:
         return agent.spelling.write_decision(None if keep else self.calls.plan(sample, agent.tools, rng))
 
 
-class _Pupil:
-    """An agent that notes whom each request belongs to; the loop sees it as any other agent."""
+class Pupil(Generic[P]):
+    """An agent that notes whom each request belongs to, by its seed; the loop sees it as any other agent."""
 
-    def __init__(self, agent: Agent, asked: dict[int, tuple[Agent, AgentState]]) -> None:
+    def __init__(self, agent: P, asked: dict[int, tuple[P, AgentState]]) -> None:
         self.name = agent.name
         self.start = agent.start
         self.read = agent.read

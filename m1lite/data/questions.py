@@ -60,6 +60,29 @@ def questions(
     return samples
 
 
+def telling_stretch(scene: SceneScript, sample: Sample) -> Span:
+    """Find the part of a video that tells a question's answer.
+
+    Args:
+        scene: what happens in it.
+        sample: a question of :func:`questions` about it.
+
+    Returns:
+        The visit that is asked about; for a choice up to where the next one has begun, for tracking the times asked
+        about, for counting and captions the whole video.
+    """
+    if sample.task in (Task.COUNTING, Task.CAPTION):
+        return Span(start=0.0, end=scene.duration)
+    if sample.task is Task.TRACKING:
+        return Span(start=min(sample.times), end=max(sample.times) + 1)
+    about = sample.question.split()[-1]
+    place = next(place for place, event in enumerate(scene.events) if event.object == about)
+    event = scene.events[place]
+    if sample.task is Task.CHOICE:
+        return Span(start=event.start, end=scene.events[place + 1].start + 1)
+    return Span(start=event.start, end=event.end)
+
+
 def _subjects(scene: SceneScript, task: Task) -> Sequence[Event]:
     """List the visits that a task may ask about."""
     if task is Task.CHOICE:

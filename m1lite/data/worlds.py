@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from m1lite.data.questions import questions
+from m1lite.data.questions import questions, telling_stretch
 from m1lite.data.scenes import Event, SceneScript, SceneSpec, draw_scene, render
-from m1lite.records import Sample, Task
+from m1lite.records import Sample, Span, Task
 from m1lite.toolbox.perception import COLOURS, SHAPES
 from m1lite.video.writer import write_video
 
@@ -132,6 +132,17 @@ class World:
             scene, video = self.spec.scene(name, index), self.video(name, index)
             samples += questions(scene, video, rng, self.spec.tasks, per_task=self.spec.scenes.max_objects)
         return samples
+
+    def telling_stretch(self, sample: Sample) -> Span:
+        """Find the part of its video that tells a sample's answer, by the scene's script; see data/questions.py.
+
+        Raises:
+            ValueError: if the sample's video is none of this world.
+        """
+        name, _, index = Path(sample.video).stem.partition("-")
+        if Path(sample.video).parent != self.folder or name not in SPLITS or not index.isdigit():
+            raise ValueError(f"{sample.video!r} is no video of the world in {self.folder}.")
+        return telling_stretch(self.spec.scene(name, int(index)), sample)
 
 
 def build_world(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -23,7 +23,27 @@ if TYPE_CHECKING:
 
     from m1lite.engines.features import Features, VisionFeatures
     from m1lite.engines.sight import Sight
-    from m1lite.records import MediaRef, TokenBatch
+    from m1lite.records import MediaRef, PlacedMedia
+
+
+class ShownRows(Protocol):
+    """B rows of T tokens that show something; a ``TokenBatch`` or an ``SftBatch``."""
+
+    @property
+    def input_ids(self) -> Tensor:
+        """Ids, long ``(B, T)``."""
+
+    @property
+    def media(self) -> tuple[tuple[PlacedMedia, ...], ...]:
+        """Per row, by place; empty where no row shows anything."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the rows, for messages; may be empty."""
+
+    @property
+    def agent(self) -> str:
+        """Whose rows they are, for messages."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -40,7 +60,7 @@ class SeenRows:
     """The distinct pictures of all rows."""
 
 
-def lay_out(sight: Sight, batch: TokenBatch, mask: Tensor) -> SeenRows:
+def lay_out(sight: Sight, batch: ShownRows, mask: Tensor) -> SeenRows:
     """Place pictures and positions, of what the prediction of the masked tokens needs.
 
     Args:
@@ -81,9 +101,7 @@ def lay_out(sight: Sight, batch: TokenBatch, mask: Tensor) -> SeenRows:
     )
 
 
-def seen_states(
-    model: Any, batch: TokenBatch, mask: Tensor, features: VisionFeatures | None, *, packed: bool
-) -> Tensor:
+def seen_states(model: Any, batch: ShownRows, mask: Tensor, features: VisionFeatures | None, *, packed: bool) -> Tensor:
     """Return the hidden states that predict the masked tokens of a base that sees.
 
     Args:

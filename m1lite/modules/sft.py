@@ -16,9 +16,11 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
+from m1lite.engines.model_classes import sees
 from m1lite.modules.optimizer import clip_gradients
 from m1lite.modules.packing import predicting_states, prepare_packing
-from m1lite.records import TurnKind
+from m1lite.modules.seeing import never_sampled, seen_states
+from m1lite.records import PlacedMedia, TurnKind
 from m1lite.rl.logprobs import hidden_logprobs
 from m1lite.rl.losses import cross_entropy, token_sum
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
+    from m1lite.engines.features import VisionFeatures
     from m1lite.records import Turn
 
 _POOL_BATCHES = 16  # rows of this many batches are sorted by length together: little padding, still mixed well
@@ -44,6 +47,8 @@ class SftRow:
     """True on the tokens that must all be right for the row to count as answered; may be all false."""
     agent: str = ""
     """Whose row it is, where rows of several agents lie together."""
+    media: tuple[PlacedMedia, ...] = ()
+    """What the row shows, by place."""
 
     def __post_init__(self) -> None:
         if not len(self.input_ids) == len(self.weights) == len(self.answer_mask) >= 1:
@@ -72,13 +77,16 @@ def turns_row(turns: Sequence[Turn], weights: Sequence[float], *, agent: str = "
     ids: list[int] = []
     losses: list[float] = []
     answer: list[bool] = []
+    media: list[PlacedMedia] = []
     for turn, weight in zip(turns, weights, strict=True):
+        shown = zip(turn.media, turn.media_offsets, strict=True)
+        media += [PlacedMedia(media=one, offset=len(ids) + offset) for one, offset in shown]
         ids += turn.prompt_ids
         ids += turn.reply_ids
         losses += [0.0] * len(turn.prompt_ids) + [float(weight)] * len(turn.reply_ids)
         is_answer = turn.kind is TurnKind.ANSWER and weight > 0
         answer += [False] * len(turn.prompt_ids) + [is_answer] * len(turn.reply_ids)
-    return SftRow(input_ids=ids, weights=losses, answer_mask=answer, agent=agent)
+    return SftRow(input_ids=ids, weights=losses, answer_mask=answer, agent=agent, media=tuple(media))
 
 
 class SftBatch:
@@ -89,13 +97,25 @@ class SftBatch:
         weights: float32 ``(B, T)``, 0 on padding.
         answer_mask: bool ``(B, T)``.
         num_tokens: of all rows, without padding.
+        media: per row what it shows, by place; may be empty where no row shows anything.
     """
 
-    def __init__(self, input_ids: Tensor, weights: Tensor, answer_mask: Tensor, num_tokens: int) -> None:
+    agent, names = "the demonstrations", ()
+    """For messages about a row."""
+
+    def __init__(
+        self,
+        input_ids: Tensor,
+        weights: Tensor,
+        answer_mask: Tensor,
+        num_tokens: int,
+        media: tuple[tuple[PlacedMedia, ...], ...] = (),
+    ) -> None:
         self.input_ids = input_ids
         self.weights = weights
         self.answer_mask = answer_mask
         self.num_tokens = num_tokens
+        self.media = media
 
     def to(self, device: torch.device | str, **kwargs: Any) -> SftBatch:
         """Return the batch on a device."""
@@ -104,6 +124,7 @@ class SftBatch:
             self.weights.to(device, **kwargs),
             self.answer_mask.to(device, **kwargs),
             self.num_tokens,
+            self.media,
         )
 
     def __repr__(self) -> str:
@@ -123,6 +144,7 @@ def collate_rows(rows: Sequence[SftRow], *, pad_id: int) -> SftBatch:
         padded((row.weights for row in rows), 0.0, torch.float32),
         padded((row.answer_mask for row in rows), False, torch.bool),
         sum(len(row.input_ids) for row in rows),
+        tuple(row.media for row in rows) if any(row.media for row in rows) else (),
     )
 
 
@@ -205,6 +227,7 @@ class SftModule(pl.LightningModule):
             the rise on.
         max_grad_norm: the gradient is clipped to this norm; None leaves it. One that is not a number raises either way.
         packing: compute a batch's rows end to end instead of padded (``packing.py``): the same loss and gradients.
+        features: of the model's vision tower, which must be frozen then; None where no row shows anything.
 
     Raises:
         ValueError: if there is no budget or no trainable weight, a value is out of range, or packing is impossible.
@@ -221,6 +244,7 @@ class SftModule(pl.LightningModule):
         cooldown: float | None = None,
         max_grad_norm: float | None = 1.0,
         packing: bool = False,
+        features: VisionFeatures | None = None,
     ) -> None:
         super().__init__()
         if not (seconds or steps) or min(seconds or 1, steps or 1) <= 0:
@@ -241,6 +265,7 @@ class SftModule(pl.LightningModule):
         """Progress at which the rate begins to fall."""
         self.max_grad_norm = max_grad_norm
         self.packing = packing
+        self.features = features
         if packing:
             prepare_packing(self._bare())
         self.elapsed_before = 0.0
@@ -336,16 +361,24 @@ class SftModule(pl.LightningModule):
         model = self._bare()
         learnt = batch.weights > 0
         wanted = learnt | batch.answer_mask if answers else learnt
-        states = predicting_states(model, batch.input_ids, wanted, packed=self.packing)  # (M, D)
+        states, never = self._states(model, batch, wanted), never_sampled(model)  # (M, D)
         head = model.get_output_embeddings().weight
-        scores, _ = hidden_logprobs(states[learnt[wanted]], head, batch.input_ids[learnt])
+        scores, _ = hidden_logprobs(states[learnt[wanted]], head, batch.input_ids[learnt], never=never)
         logprobs = torch.zeros_like(batch.weights).masked_scatter(learnt, scores.float())
         total, weight = token_sum(cross_entropy(logprobs, batch.weights), batch.weights)
         right = torch.ones_like(batch.answer_mask)
         if answers:
             mask = batch.answer_mask
-            right[mask] = (states[mask[wanted]] @ head.T).argmax(-1) == batch.input_ids[mask]
+            logits = states[mask[wanted]] @ head.T
+            if never is not None:
+                logits[:, never] = -torch.inf
+            right[mask] = logits.argmax(-1) == batch.input_ids[mask]
         return total, weight, right.all(dim=1)
+
+    def _states(self, model: Any, batch: SftBatch, wanted: Tensor) -> Tensor:
+        if sees(model.config):
+            return seen_states(model, batch, wanted, self.features, packed=self.packing)
+        return predicting_states(model, batch.input_ids, wanted, packed=self.packing)
 
 
 def learning_rate_factor(progress: float, warmup: float, falls_from: float, cooldown: float) -> float:
