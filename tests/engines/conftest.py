@@ -1,6 +1,7 @@
 """One tiny base, a trainer that owns it, and one engine of each kind for all tests of this folder."""
 
 import copy
+import ctypes
 import importlib.util
 import os
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 import torch
@@ -170,10 +171,11 @@ def vllm_server(model, log):
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        preexec_fn=ends_with_parent,
     )
     try:
         url = f"http://127.0.0.1:{port}"
-        due = time.monotonic() + 400
+        due = time.monotonic() + 280
         while not healthy(url):
             assert process.poll() is None, f"the server ended with {process.returncode}, see {log.name}"
             assert time.monotonic() < due, f"the server did not start, see {log.name}"
@@ -181,11 +183,17 @@ def vllm_server(model, log):
         yield url
     finally:
         process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(30)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # all of its processes have ended
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def ends_with_parent():
+    """Have the kernel end this process with its parent: a test run that is killed would leave its server behind."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def healthy(url):
