@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from av.error import FFmpegError
 
+from m1lite.video._nal import is_unreferenced, length_bytes
 from m1lite.video.base import (
     Backend,
     Media,
@@ -36,11 +37,14 @@ if TYPE_CHECKING:
     from m1lite.video._mp4 import SteadyTrack
 
 
+_NEAR_FRAMES = 12
+"""A key frame that follows sooner is decoded to, because a seek throws away what the decoder has begun."""
+
+
 class PyavDecoder:
     """Reads one file: knows when every frame is shown, then seeks and decodes only what is asked.
 
-    Frames of an H.264 video that no other frame refers to are left out unless they are asked for. (Other codecs have
-    layers of such frames that may still refer to each other.)
+    Frames of H.264 and HEVC that no other frame refers to are left out unless they are asked for.
 
     Args:
         media: opened by FFmpeg.
@@ -68,6 +72,7 @@ class PyavDecoder:
             raise unreadable(uri, "its codec is unknown or damaged")
         self._stream.thread_count = 1  # as in torchcodec: callers run several readers, not several threads in one
         self._context = self._stream.codec_context
+        self._length_bytes = length_bytes(self._context.name, self._context.extradata or b"")
         self._base = Fraction(self._stream.time_base or 1)
         self._track = track if track is not None and self._base == Fraction(1, track.timescale) else None
         self._shown: NDArray[np.int64] | None = None
@@ -167,6 +172,7 @@ class PyavDecoder:
         key_ticks = [shown for shown, _ in self._keys]
         spared = frozenset(wanted)
         position: tuple[int, int] | None = None  # the key frame decoded from, and the last frame found
+        near = round(_NEAR_FRAMES / (self.metadata.fps * self._base))
         frames: Iterator[av.VideoFrame] = iter(())
         found: av.VideoFrame | None = None
         for tick in wanted:
@@ -174,30 +180,30 @@ class PyavDecoder:
                 yield found
                 continue
             key = max(bisect_right(key_ticks, tick) - 1, 0)
-            if position is None or (key != position[0] and key_ticks[key] > position[1]):
-                frames = self._from(key, spared)
+            if position is None or (key != position[0] and key_ticks[key] > position[1] + near):
+                frames = self._from(key, tick, spared)
             found = next((frame for frame in frames if _pts(frame) >= tick), None)
             if found is None or _pts(found) != tick:
                 return
             position = key, tick
             yield found
 
-    def _from(self, key: int, spared: frozenset[int]) -> Iterator[av.VideoFrame]:
-        """Decode forward from a key frame; where frames can be left out, only ``spared`` ones surely come."""
-        selective = self._context.name == "h264"
-        for packet in self._packets(key):
-            if selective:
-                needed = packet.pts is None or packet.pts in spared
-                self._context.skip_frame = "DEFAULT" if needed else "NONREF"
-            yield from self._pictures(packet)
+    def _from(self, key: int, tick: int, spared: frozenset[int]) -> Iterator[av.VideoFrame]:
+        """Decode from a key frame to ``tick`` and on; of frames that can be left out, only ``spared`` ones come."""
+        codec, size = self._context.name, self._length_bytes
+        for packet in self._packets(key, tick):
+            wanted = size is None or packet.pts is None or packet.pts in spared
+            if wanted or not is_unreferenced(codec, memoryview(packet), size or 0):
+                yield from self._pictures(packet)
 
     def _key_frames(self, seconds: list[float]) -> Iterator[av.VideoFrame]:
         """Decode only the packets of the key frames that start at ``seconds``."""
         starts = self.key_starts()
-        self._context.skip_frame = "DEFAULT"
         for second in seconds:
             key = int(np.abs(starts - second).argmin())
-            packet = next((one for one in self._packets(key) if one.pts == self._keys[key][0]), None)
+            packet = next(
+                (one for one in self._packets(key, self._keys[key][0]) if one.pts == self._keys[key][0]), None
+            )
             if packet is None:
                 return
             frame = next(chain(self._pictures(packet), self._pictures(None)), None)
@@ -206,12 +212,13 @@ class PyavDecoder:
                 return
             yield frame
 
-    def _packets(self, key: int) -> Iterator[Packet]:
-        """Read forward from a key frame, or from some packets before it."""
+    def _packets(self, key: int, tick: int) -> Iterator[Packet]:
+        """Read forward from a key frame, or from some packets before it, to decode what is shown at ``tick``."""
         shown, decoded = self._keys[key]
         # The index of these holds showing times. Others (MPEG-TS) seek by decoding time and would miss the key frame.
         by_showing = self._container.format.name.startswith(("mov", "matroska"))
-        self._container.seek(shown if by_showing else decoded, stream=self._stream, backward=True)
+        # At the showing time of a key frame of HEVC, FFmpeg goes one key frame too far back.
+        self._container.seek(tick if by_showing else decoded, stream=self._stream, backward=True)
         packets = self._container.demux(self._stream)
         first = next(packets, None)
         if by_showing and first is not None and first.pts is not None and first.pts > shown:
@@ -226,7 +233,7 @@ class PyavDecoder:
     def _shown_size(self) -> tuple[int, int]:
         """Height and width as displayed; only a decoded frame tells the rotation."""
         try:
-            frame = next(self._from(0, frozenset()))
+            frame = next(self._from(0, self._keys[0][0], frozenset()))
         except (FFmpegError, ValueError, StopIteration) as error:
             raise unreadable(self._uri, f"its first frame cannot be decoded ({_reason(error)})") from error
         height, width = frame.height, frame.width

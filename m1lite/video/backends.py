@@ -1,6 +1,6 @@
 """Which backend reads and writes: torchcodec where FFmpeg's libraries load, PyAV elsewhere. Tried once per process.
 
-On the CPU, H.264 with frames out of order is read by PyAV even so: it can leave out the frames that nothing refers to.
+On the CPU, H.264 and HEVC with frames out of order are read by PyAV even so, without those that nothing refers to.
 """
 
 from __future__ import annotations
@@ -51,7 +51,12 @@ def choose_backend(name: BackendName | None, track: SteadyTrack | None, device: 
     Raises:
         ValueError: if the name is unknown.
     """
-    skips = track is not None and track.codec in (b"avc1", b"avc3") and track.reordered and device == "cpu"
+    skips = (
+        track is not None
+        and track.codec in (b"avc1", b"avc3", b"hvc1", b"hev1")
+        and track.reordered
+        and device == "cpu"
+    )
     return find_backend("pyav" if name is None and skips else name)
 
 

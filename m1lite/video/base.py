@@ -103,10 +103,17 @@ class Backend:
     """``encode(path, frames, fps=, crf=, pixel_format=)``: H.264 by libx264; raises ``VideoError``."""
 
 
+_LARGE_PAGES_BYTES = 2**26
+
+
 def empty_frames(count: int, size: Size) -> Tensor:
     """Reserve uint8 ``(count, 3, *size)`` on the CPU, which lies in memory pixel after pixel."""
-    # NumPy asks the system for large pages; the first touch of ordinary ones takes longer than copying the frames.
-    return torch.from_numpy(np.empty((count, *size, 3), dtype=np.uint8)).permute(0, 3, 1, 2)
+    shape = (count, *size, 3)
+    # NumPy asks the system for large pages; the first touch of ordinary ones takes longer than copying the frames. Many
+    # large pages are rarely free, though, and making them so takes longer still.
+    large_pages = count * size[0] * size[1] * 3 <= _LARGE_PAGES_BYTES
+    frames = torch.from_numpy(np.empty(shape, dtype=np.uint8)) if large_pages else torch.empty(shape, dtype=torch.uint8)
+    return frames.permute(0, 3, 1, 2)
 
 
 def resized(pixels: Tensor, size: Size | None) -> Tensor:
