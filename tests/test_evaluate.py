@@ -41,7 +41,10 @@ def test_greedy_on_another_split(program, small_run):
         ("run=begun split=tst", "`split` is 'tst'; use one of train val test."),
         ("run=begun temperature=-1", "`temperature` is -1; it must be at least 0, which is greedy."),
         ("run=begun splt=val", "Unknown key `splt`; at the top there are batch_size num_draws run split"),
-        ("run=begun engine=hff", "`engine` names 'hff', which does not exist; there are hf vllm. Did you mean 'hf'?"),
+        (
+            "run=begun engine=hff",
+            "`engine` names 'hff', which does not exist; there are hf vllm vllm_server. Did you mean 'hf'?",
+        ),
     ],
 )
 def test_bad_input_is_named_with_what_is_allowed(program, tmp_path, arguments, message):

@@ -22,7 +22,8 @@ def scalars(run):
         events = EventAccumulator(str(file), size_guidance={"scalars": 0})
         events.Reload()
         for tag in events.Tags()["scalars"]:
-            if not tag.startswith(("perf/", "video/", "sft/", "epoch")):
+            # Of the engine and not of the training: `sync/` compares with this process's probe before.
+            if not tag.startswith(("perf/", "video/", "sft/", "sync/", "epoch")):
                 for event in events.Scalars(tag):
                     found.setdefault((tag, event.step), set()).add(event.value)
     return found

@@ -60,6 +60,8 @@ class Task:
     """A coroutine under way."""
 
     coroutine: Waits = field(init=False)
+    number: int = 0
+    """Its place among the tasks that run together."""
     reached: int = -1
     waiting: list[tuple[int, Task]] = field(default_factory=list)
     """Who waits for it to come how far."""
@@ -89,7 +91,9 @@ class Scheduler:
             EngineError: if a request is refused or an engine fails; nothing stays queued there.
             RuntimeError: if tasks wait for one another in a circle.
         """
-        self._ready.extend((task, None) for task in tasks)
+        for number, task in enumerate(tasks):
+            task.number = number
+            self._ready.append((task, None))
         self._num_running = len(tasks)
         try:
             while self._ready or self._asked or self._num_calling:
@@ -105,10 +109,11 @@ class Scheduler:
             raise RuntimeError(f"{self._num_running} of {len(tasks)} tasks wait for one another in a circle.")
 
     def _take_results(self) -> None:
-        """Take the tool results that are there; where nothing else is to be done, wait for the next."""
+        """Take the tool results that are there; where nothing else is to be done yet, wait for the next."""
         while self._num_calling:
+            is_idle = not self._ready and (not self._asked or self.sampler.draws_together)
             try:
-                self._ready.append(self._results.get(block=not (self._asked or self._ready)))
+                self._ready.append(self._results.get(block=is_idle))
             except Empty:
                 return
             self._num_calling -= 1
@@ -118,8 +123,9 @@ class Scheduler:
         requests: list[tuple[Request, Task]] = []
         while self._ready:
             self._resume(*self._ready.popleft(), requests)
-        # Neighbours of one policy: an adapter's product over one block of rows is faster than over scattered ones.
-        requests.sort(key=lambda pair: pair[0].policy)
+        # Neighbours of one policy: an adapter's product over one block of rows is faster than over scattered ones. Then
+        # in the order of the tasks, so that the rows of a batch do not depend on which tool was faster.
+        requests.sort(key=lambda pair: (pair[0].policy, pair[1].number))
         for request, task in requests:
             self._asked[self.sampler.submit(request)] = task
 

@@ -111,6 +111,11 @@ class TimedSampler:
         return drawn
 
     @property
+    def draws_together(self) -> bool:
+        """As the sampler that it watches."""
+        return self.sampler.draws_together
+
+    @property
     def num_unfinished(self) -> int:
         """How many replies are queued or under way."""
         return self.sampler.num_unfinished

@@ -81,6 +81,13 @@ class Generation:
 class Sampler(Protocol):
     """What draws replies: the half of an engine that the collaboration loop needs."""
 
+    @property
+    def draws_together(self) -> bool:
+        """Whether a step draws all that is queued to its end, so that it pays to wait for what may still be queued.
+
+        Then the last bits of a log-prob depend on what is drawn with it, and waiting makes them the same every time.
+        """
+
     def submit(self, request: Request) -> int:
         """Queue one reply and return its ticket, unique within the sampler.
 
@@ -171,6 +178,8 @@ class BatchSampler:
         generate: draws one reply for each request, in the order given.
     """
 
+    draws_together = True
+
     def __init__(self, generate: Callable[[Sequence[Request]], list[Generation]]) -> None:
         self._generate = generate
         self._queued: dict[int, Request] = {}
@@ -215,6 +224,11 @@ class EngineGroup:
             for policy, engine in self.engines.items()
         }
         self._num_tickets = 0
+
+    @property
+    def draws_together(self) -> bool:
+        """Whether any of the engines does."""
+        return any(engine.draws_together for engine in self.engines.values())
 
     def submit(self, request: Request) -> int:
         """Queue one reply with the engine of its policy."""

@@ -52,6 +52,8 @@ class HfEngine:
         ValueError: if no policy is named, or no end-of-sequence id is known.
     """
 
+    draws_together = True
+
     def __init__(
         self,
         model: PreTrainedModel | str | Path,

@@ -29,6 +29,8 @@ class ScriptedEngine:
         ValueError: if no policy is named.
     """
 
+    draws_together = False
+
     def __init__(
         self,
         reply: Callable[[Request], Sequence[int]],

@@ -63,6 +63,8 @@ class ServerEngine:
         ValueError: if no policy or no server is named, or the servers cannot see the adapters.
     """
 
+    draws_together = False
+
     def __init__(
         self,
         model: str | Path,

@@ -63,6 +63,11 @@ class SupervisedEngine:
         self._num_tickets = self._num_steps = self._num_mended = 0
         self._last_reply = 0.0
 
+    @property
+    def draws_together(self) -> bool:
+        """As the engine that it stands for."""
+        return self._serving().draws_together
+
     def submit(self, request: Request) -> int:
         """Queue one reply; what the engine refuses is no fault of it."""
         inner = self._serving().submit(request)

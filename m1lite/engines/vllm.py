@@ -56,6 +56,8 @@ class VllmEngine:
         ValueError: if no policy is named, no end-of-sequence id is known, or an option is one that this class sets.
     """
 
+    draws_together = False
+
     def __init__(
         self,
         model: str | Path,

@@ -52,6 +52,8 @@ def look_up(calls):
 class Whims:
     """Draws a few of the queued replies at each step, in any order; and some steps draw none."""
 
+    draws_together = False
+
     def __init__(self, seed):
         self.draw, self.queued, self.num = random.Random(seed), {}, 0
 
@@ -174,10 +176,12 @@ def test_an_agent_waits_only_for_those_it_reads():
         return Generation(token_ids=ids, logprobs=[0.0] * len(ids), policy_version=0, finish_reason="stop")
 
     readers = {"ada": ("cyd",), "bea": (), "cyd": ()}
+    sampler = BatchSampler(lambda requests: [scripted(request) for request in requests])
+    sampler.draws_together = False  # or it would wait for the tool
     (episode,) = run(
         make_samples(1),
         make_agents(["ada", "bea", "cyd"]),
-        BatchSampler(lambda requests: [scripted(request) for request in requests]),
+        sampler,
         Tools(),
         episodes=1,
         seed=0,

@@ -242,7 +242,9 @@ def test_threads_wait_for_the_one_that_makes_it(video, folder):
     for thread in threads:
         thread.join()
     assert len(made) == 1
-    assert index.counts == {"made": 1, "remembered": 3}
+    # Who comes late enough finds it in memory, others read what was just written.
+    assert index.counts["made"] == 1
+    assert index.counts["remembered"] + index.counts["read"] == 3
 
 
 def test_processes_wait_for_the_one_that_makes_it(video, folder):
