@@ -28,7 +28,10 @@ def message(*overrides: str) -> str:
         ("trainer.new.deep=1", ["Unknown key `trainer.new.deep`; in `trainer` there are accelerator", "+trainer.new"]),
         ("sed=1", ["Unknown key `sed`; at the top there are", "Did you mean 'seed'?"]),
         ("engin=hf", ["Unknown key `engin`", "Did you mean 'engine'?"]),
-        ("engine=vlm", ["`engine` names 'vlm', which does not exist; there are hf vllm vllm_server. Did you mean 'vllm'?"]),
+        (
+            "engine=vlm",
+            ["`engine` names 'vlm', which does not exist; there are hf vllm vllm_server. Did you mean 'vllm'?"],
+        ),
         ("experiment=nope", ["`experiment` names 'nope', which does not exist; there are", "world_full"]),
         ("debug=nope", ["`debug` names 'nope', which does not exist; there are smoke"]),
         ("seed", ["`seed` cannot be read; write key=value, such as seed=1"]),
@@ -113,7 +116,10 @@ def run(folder, *arguments):
 def test_a_program_stops_with_the_message_alone(tmp_path):
     ended = run(tmp_path, "engine=vlm")
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == "`engine` names 'vlm', which does not exist; there are hf vllm vllm_server. Did you mean 'vllm'?\n"
+    assert (
+        ended.stderr
+        == "`engine` names 'vlm', which does not exist; there are hf vllm vllm_server. Did you mean 'vllm'?\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
