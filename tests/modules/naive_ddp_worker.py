@@ -31,7 +31,7 @@ class Scores(torch.nn.Module):
     def forward(self, agent, batch):
         model = self.team.models["qwen3"]
         model.base_model.set_adapter(agent)
-        return (self.team._score(model.get_base_model(), batch)[0] * batch.advantages).sum()
+        return (self.team._score(model.get_base_model(), agent, batch)[0] * batch.advantages).sum()
 
 
 def update(rank, *, every_adapter_trains):
