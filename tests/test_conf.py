@@ -24,6 +24,7 @@ COMPANIONS = {
 
 def composed(*overrides: str) -> DictConfig:
     companions = [other for choice in overrides for other in COMPANIONS.get(choice, [])]
+    companions += ["toolbox=models" for choice in overrides if choice.startswith("backends/")]
     return compose([*overrides, "output_dir=/tmp/unused", *companions])
 
 

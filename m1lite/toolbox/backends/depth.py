@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from m1lite.toolbox.backends.loading import ModelSource
+from m1lite.toolbox.sharing import shared
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,8 +28,9 @@ class DepthEstimator:
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
         self._batch_size = batch_size
-        self._source = ModelSource(
-            model,
+        self._source = shared(
+            ModelSource,
+            model=model,
             model_class="AutoModelForDepthEstimation",
             processor_class="AutoImageProcessor",
             revision=revision,

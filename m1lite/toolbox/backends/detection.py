@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from m1lite.records import Box
 from m1lite.toolbox.backends.loading import ModelSource
+from m1lite.toolbox.sharing import shared
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,8 +55,9 @@ class ZeroShotDetector:
             )
         self._threshold = threshold
         self._batch_size = batch_size
-        self._source = ModelSource(
-            model,
+        self._source = shared(
+            ModelSource,
+            model=model,
             model_class="AutoModelForZeroShotObjectDetection",
             processor_class="AutoProcessor",
             revision=revision,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from m1lite.toolbox.backends.loading import Loaded, ModelError, ModelSource
+from m1lite.toolbox.sharing import shared
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,8 +31,9 @@ class ImageTextEncoder:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
-        self._source = ModelSource(
-            model,
+        self._source = shared(
+            ModelSource,
+            model=model,
             model_class="AutoModel",
             processor_class="AutoProcessor",
             revision=revision,

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 from m1lite.toolbox.backends.loading import ModelSource
+from m1lite.toolbox.sharing import shared
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,8 +52,9 @@ class SentenceEncoder:
         self._pooling = pooling
         self._prefixes = query_prefix, document_prefix
         self._max_tokens = max_tokens
-        self._source = ModelSource(
-            model,
+        self._source = shared(
+            ModelSource,
+            model=model,
             model_class="AutoModel",
             processor_class="AutoTokenizer",
             revision=revision,

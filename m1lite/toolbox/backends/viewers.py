@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from m1lite.toolbox.backends.loading import ModelError, ModelSource
+from m1lite.toolbox.sharing import shared
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,8 +90,9 @@ class TransformersViewer:
         if max_new_tokens < 1:
             raise ValueError(f"`max_new_tokens` must be at least 1, got {max_new_tokens}.")
         self._max_new_tokens = max_new_tokens
-        self._source = ModelSource(
-            model,
+        self._source = shared(
+            ModelSource,
+            model=model,
             model_class="AutoModelForImageTextToText",
             processor_class="AutoProcessor",
             revision=revision,

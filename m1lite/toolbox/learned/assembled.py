@@ -1,15 +1,44 @@
-"""All tools that given models allow, so that each model is loaded once for all of them."""
+"""Tools by name, and all tools that given models allow."""
 
 from __future__ import annotations
 
+from typing import Protocol
+
+from m1lite.toolbox.arguments import shorten
 from m1lite.toolbox.base import Tool
 from m1lite.toolbox.index import VideoIndex
 from m1lite.toolbox.learned.captions import Captioner, CaptionReader, Viewer
 from m1lite.toolbox.learned.events import EventGrounder
+from m1lite.toolbox.learned.grounders import RelevanceGrounder
 from m1lite.toolbox.learned.places import Depth, Detector, Places
 from m1lite.toolbox.learned.relevance import FrameRelevance, ImageTextModel, Relevance, TextRelevance, TextScorer
 from m1lite.toolbox.learned.search import FrameSeeker, Search
 from m1lite.toolbox.learned.viewing import Viewing
+
+
+class Family(Protocol):
+    """Tools that share a model."""
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """All of them."""
+
+
+def tool_of(family: Family, name: str) -> Tool:
+    """Take one tool out of a family, so that a configuration names every tool with its own backend.
+
+    Raises:
+        ValueError: if the family has no such tool; lists those that it has.
+    """
+    found = {tool.name: tool for tool in family.tools}
+    if name not in found:
+        raise ValueError(f"`{type(family).__name__}` has no tool {shorten(name)}; it has {', '.join(found)}.")
+    return found[name]
+
+
+def caption_relevance(captioner: Captioner, scorer: TextScorer) -> TextRelevance:
+    """Compare a video with queries by the captions of its clips."""
+    return TextRelevance(captioner.passages, scorer)
 
 
 def model_tools(
@@ -44,12 +73,12 @@ def model_tools(
         captioner = Captioner(index, viewer)
         tools += [*Viewing(viewer).tools, *CaptionReader(captioner).tools]
         if scorer is not None:
-            relevance = TextRelevance(captioner.passages, scorer)
+            relevance = caption_relevance(captioner, scorer)
     if encoder is not None:
         frames = relevance = FrameRelevance(index, encoder)
         tools += FrameSeeker(frames).tools
     if relevance is not None:
-        tools += [*Search(relevance).tools, *EventGrounder(relevance).tools]
+        tools += [*Search(relevance).tools, *EventGrounder(RelevanceGrounder(relevance)).tools]
     if detector is not None:
         tools += Places(detector, depth=depth).tools
     if not tools:

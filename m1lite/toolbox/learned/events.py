@@ -1,4 +1,4 @@
-"""Tools that say from when to when an event lasts, from the relevance of every second to its description."""
+"""Tools that say from when to when an event lasts. What finds it is a grounder, see grounders.py."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Annotated
 from m1lite.records import ToolResult
 from m1lite.toolbox.arguments import Between
 from m1lite.toolbox.base import Tool, ToolContext, tool
-from m1lite.toolbox.learned.relevance import Relevance
+from m1lite.toolbox.learned.grounders import Grounder, Proposal
 from m1lite.toolbox.learned.search import check_text
-from m1lite.toolbox.proposals import relevant_windows
 from m1lite.toolbox.wording import NOTHING, number, window
 
 
@@ -17,11 +16,11 @@ class EventGrounder:
     """``grounding_tool`` (VideoChat-M1) and ``ground_event`` (SAGE, arXiv:2512.13874), one over the other.
 
     Args:
-        relevance: compares the video with a description.
+        grounder: finds events.
     """
 
-    def __init__(self, relevance: Relevance) -> None:
-        self._relevance = relevance
+    def __init__(self, grounder: Grounder) -> None:
+        self._grounder = grounder
 
     @property
     def tools(self) -> tuple[Tool, ...]:
@@ -50,14 +49,14 @@ class EventGrounder:
         end: float | None = None,
         top_k: Annotated[int, Between(1, 5)] = 3,
     ) -> ToolResult:
-        """Propose from when to when the video may show an event, with how far each stretch stands out of the rest.
+        """Propose from when to when the video may show an event, surest first, with a score where there is one.
 
         Args:
             context: the video.
             event: what happens, in free words.
             start: first second of the window to search; the video's start if not given.
             end: second at which the window ends; the video's end if not given.
-            top_k: how many stretches, best first.
+            top_k: how many stretches.
         """
         return self._propose(context, event, start, end, top_k)
 
@@ -65,8 +64,10 @@ class EventGrounder:
         self, context: ToolContext, event: str, start: float | None, end: float | None, count: int
     ) -> ToolResult:
         check_text("event", event)
-        first, last = window(context.duration, start, end)
-        curve = self._relevance.curve(context, event).between(first, last)
-        found = relevant_windows(curve.seconds, curve.scores, count, end=last) if curve.seconds else []
-        texts = [f"span {number(one)} {number(other)} score {margin:.3f}" for (one, other), margin in found]
-        return ToolResult(text=" ".join(texts) or NOTHING)
+        proposals = self._grounder(context, event, window(context.duration, start, end), count)
+        return ToolResult(text=" ".join(map(_write, proposals)) or NOTHING)
+
+
+def _write(found: Proposal) -> str:
+    score = "" if found.score is None else f" score {found.score:.3f}"
+    return f"span {number(found.start)} {number(found.end)}{score}"

@@ -4,12 +4,13 @@ import pytest
 
 from m1lite.toolbox.backends.bm25 import BM25
 from m1lite.toolbox.learned.events import EventGrounder
+from m1lite.toolbox.learned.grounders import RelevanceGrounder
 from m1lite.toolbox.learned.relevance import FrameRelevance, TextRelevance
 
 
 @pytest.fixture
 def tools(index, encoder):
-    return EventGrounder(FrameRelevance(index, encoder)).tools
+    return EventGrounder(RelevanceGrounder(FrameRelevance(index, encoder))).tools
 
 
 def test_the_span_is_that_of_the_scene(call, tools):
@@ -25,7 +26,7 @@ def test_several_spans(call, tools):
 
 def test_nothing_stands_out(call, tools):
     assert call(tools, "grounding_tool", event="red", start=1, end=5).text == "none"
-    silent = EventGrounder(TextRelevance(lambda _: [], BM25())).tools
+    silent = EventGrounder(RelevanceGrounder(TextRelevance(lambda _: [], BM25()))).tools
     assert call(silent, "ground_event", event="a dog").text == "none"
 
 
