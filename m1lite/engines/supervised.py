@@ -1,7 +1,7 @@
 """An engine that outlives its faults: it is built anew, gets its weights back, and draws again what was under way.
 
-Requests carry their tokens and seeds, so that the replies are those that would have come without the fault. A step that
-never returns cannot be interrupted in this process; a server in another one can (server.py).
+Requests carry their tokens and seeds, so that the replies are those that would have come without the fault. A call that
+never returns cannot be interrupted in this process, and ends it (watchdog.py); a server in another one can (server.py).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from m1lite.engines.base import EngineError, draw_all
+from m1lite.engines.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,7 +35,8 @@ class SupervisedEngine:
     Args:
         build: makes the engine; called at once, and after every fault when the old one is closed.
         name: of the engine, for errors.
-        deadline_seconds: so long may no reply come while some are under way.
+        deadline_seconds: so long may no reply come while some are under way; a single call into the engine that lasts
+            longer ends the process.
         max_faults: so many are mended until nothing is under way any more; one more is raised.
 
     Raises:
@@ -62,6 +64,7 @@ class SupervisedEngine:
         self._tickets: dict[int, int] = {}  # the engine's ticket to ours
         self._num_tickets = self._num_steps = self._num_mended = 0
         self._last_reply = 0.0
+        self._watchdog = Watchdog(name, deadline_seconds)
 
     @property
     def draws_together(self) -> bool:
@@ -89,7 +92,9 @@ class SupervisedEngine:
             return []
         self._num_steps += 1
         try:
-            drawn = self._serving().step(wait)
+            engine = self._serving()
+            with self._watchdog.watching(f"its step {self._num_steps}"):
+                drawn = engine.step(wait)
         except Exception as error:
             fault = repr(error)
             self._count(fault, error)
@@ -156,9 +161,9 @@ class SupervisedEngine:
         engine = self._build()
         try:
             if self._base is not None:
-                engine.load_base(self._base[0].items(), self._base[1])
+                self._load_base(engine, *self._base)
             for policy, (tensors, config, version) in self._adapters.items():
-                engine.load_adapter(policy, tensors, config, version)
+                self._load_adapter(engine, policy, tensors, config, version)
         except BaseException:
             with suppress(Exception):
                 engine.close()
@@ -201,14 +206,24 @@ class SupervisedEngine:
 
     def load_adapter(self, policy: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any], version: int) -> None:
         """Serve ``policy`` with a copy of these LoRA tensors from now on, also after a fault."""
-        self._serving().load_adapter(policy, tensors, config, version)
+        self._load_adapter(self._serving(), policy, tensors, config, version)
         self._adapters[policy] = _copies(tensors.items()), dict(config), version
 
     def load_base(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Replace the base weights by a copy of these, also after a fault."""
         new = dict(weights)
-        self._serving().load_base(new.items(), version)
+        self._load_base(self._serving(), new, version)
         self._base = _copies(new.items()), version
+
+    def _load_adapter(
+        self, engine: Engine, policy: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any], version: int
+    ) -> None:
+        with self._watchdog.watching(f"the load of version {version} of {policy!r}"):
+            engine.load_adapter(policy, tensors, config, version)
+
+    def _load_base(self, engine: Engine, weights: Mapping[str, Tensor], version: int) -> None:
+        with self._watchdog.watching(f"the load of version {version} of its base"):
+            engine.load_base(weights.items(), version)
 
     def versions(self) -> dict[str, int]:
         """Policy name to the version that it is served under."""
@@ -220,6 +235,7 @@ class SupervisedEngine:
         self._tickets.clear()
         engine, self._engine = self._engine, None
         self._build = _closed
+        self._watchdog.close()
         if engine is not None:
             engine.close()
 
