@@ -11,3 +11,4 @@ from m1lite.toolbox.base import check_arguments as check_arguments
 from m1lite.toolbox.base import find_tool as find_tool
 from m1lite.toolbox.base import json_schema as json_schema
 from m1lite.toolbox.base import tool as tool
+from m1lite.toolbox.execution import TransientToolError as TransientToolError

@@ -11,9 +11,12 @@ import math
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
 
 _SHOWN_CHARACTERS = 60
+_MAX_CHARACTERS = 100_000
+_MAX_VALUES = 10_000
+_MAX_DEPTH = 32
 _JSON_NAMES = {str: "string", int: "integer", float: "number", bool: "boolean", tuple: "array"}
 _WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list of numbers"}
 
@@ -30,13 +33,25 @@ class Between:
     high: float
 
 
+class GivenSchema(Protocol):
+    """The JSON schema of a value, from outside."""
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """As it was written."""
+
+    def problem(self, value: Any) -> str | None:
+        """Say what is wrong with a value; ``None`` where it fits."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
     """One argument of a tool."""
 
     name: str
     kind: type
-    """``str``, ``int``, ``float``, ``bool``, or ``tuple`` for a list of numbers."""
+    """``str``, ``int``, ``float``, ``bool``, or ``tuple`` for a list of numbers; under a given schema also ``list`` and
+    ``dict``."""
     description: str
     required: bool
     default: Any = None
@@ -46,10 +61,14 @@ class Parameter:
     """The only texts allowed; empty allows any."""
     length: int | None = None
     """How many numbers a list holds; ``None`` allows any number but none."""
+    given: GivenSchema | None = None
+    """A JSON schema that somebody else wrote: what agents read and what values are checked against."""
 
     @property
     def schema(self) -> dict[str, Any]:
         """The JSON schema of the value."""
+        if self.given is not None:
+            return dict(self.given.schema)
         schema: dict[str, Any] = {"type": _JSON_NAMES[self.kind], "description": self.description}
         if self.kind is tuple:
             most = {} if self.length is None else {"maxItems": self.length}
@@ -68,6 +87,11 @@ class Parameter:
         Raises:
             ToolArgumentError: if the value has another type, is not finite, or lies outside the limits or choices.
         """
+        if self.given is not None:
+            problem = self.given.problem(value)
+            if problem is not None:
+                raise ToolArgumentError(f"`{self.name}` of `{tool}` does not fit its schema: {problem}.")
+            return value
         read = _read(self.kind, value)
         if read is None:
             raise ToolArgumentError(
@@ -97,7 +121,12 @@ def shorten(value: Any) -> str:
     """
     if isinstance(value, int) and not -(10**20) < value < 10**20:
         return "a number of more than 20 digits"  # Python refuses to print the longest ones.
-    text = repr(value[:_SHOWN_CHARACTERS] if isinstance(value, str | list | tuple) else value)
+    try:
+        text = repr(value[:_SHOWN_CHARACTERS] if isinstance(value, str | list | tuple) else value)
+    except RecursionError:
+        return f"a {type(value).__name__} of lists in lists"
+    except ValueError:  # a number of thousands of digits inside
+        return f"a {type(value).__name__} with a number of thousands of digits"
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
 
 
@@ -170,13 +199,15 @@ def check_values(tool: str, parameters: Mapping[str, Parameter], args: Any) -> d
         Only the arguments that were given, in signature order, each in its one form.
 
     Raises:
-        ToolArgumentError: if an argument is unknown, missing or wrong; names it, the value and what is allowed.
+        ToolArgumentError: if an argument is unknown, missing or wrong, or all together are too large; names it, the
+            value and what is allowed.
     """
     if not isinstance(args, Mapping):
         raise ToolArgumentError(
             f"The arguments of `{tool}` must be an object of names and values, got {shorten(args)} "
             f"({type(args).__name__}); it takes {_listing(parameters.values())}."
         )
+    _check_extent(tool, args)
     for given in args:
         if given not in parameters:
             raise ToolArgumentError(
@@ -192,6 +223,24 @@ def check_values(tool: str, parameters: Mapping[str, Parameter], args: Any) -> d
                 f"`{tool}` needs `{name}`: {parameter.description} It takes {_listing(parameters.values())}."
             )
     return checked
+
+
+def _check_extent(tool: str, args: Mapping[str, Any]) -> None:
+    """Refuse what is too long, too much or too deep before any check of it, however it is built."""
+    characters, values = 0, 1
+    waiting: list[tuple[Any, int]] = [(args, 1)]
+    while waiting:
+        value, depth = waiting.pop()
+        holds = value if isinstance(value, Mapping | list | tuple) else ()
+        characters += len(value) if isinstance(value, str) else 0
+        values += len(holds)
+        if characters > _MAX_CHARACTERS or values > _MAX_VALUES or (holds and depth > _MAX_DEPTH):
+            raise ToolArgumentError(
+                f"The arguments of `{tool}` are too large; allowed are {_MAX_CHARACTERS} characters and {_MAX_VALUES} "
+                f"values in all, {_MAX_DEPTH} levels deep."
+            )
+        waiting += [(entry, depth + 1) for entry in holds]  # an object's names
+        waiting += [(entry, depth + 1) for entry in holds.values()] if isinstance(holds, Mapping) else []
 
 
 def _listing(parameters: Sequence[Parameter] | Any) -> str:

@@ -1,28 +1,34 @@
 """What a tool is: a typed, documented function of a video that gives text, and the toolbox that runs many calls.
 
-The arguments' reading stands in arguments.py, threads and deadlines in workers.py, the tools one file per family.
+The arguments' reading stands in arguments.py, the execution of one call in execution.py, threads and deadlines in
+workers.py, the tools one file per family.
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from queue import SimpleQueue
+from queue import Full, SimpleQueue
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
 from m1lite.records import Sample, Status, ToolCall, ToolResult
 from m1lite.toolbox.arguments import Parameter, ToolArgumentError, check_values, read_parameters, shorten
+from m1lite.toolbox.execution import ResultCache, execute
 from m1lite.toolbox.workers import Workers
 
 if TYPE_CHECKING:
     from m1lite.toolbox.look import Look
     from m1lite.video.cache import FrameCache
 
-_MAX_RESULTS = 100_000
+_MAX_HANGING = 8
+"""Overdue executions of one tool, each of which holds a thread that nobody can stop."""
+_COUNTS = ("executed", "joined", "cached", "refused", "timeout")
+_Answer = tuple[str, ToolResult]
+"""How a call was answered, one of the above, and with what."""
 
 RunTools = Callable[[Sequence[tuple[Sample, ToolCall]]], list[ToolResult]]
 """Runs calls, one result for each, in the order given."""
@@ -144,13 +150,16 @@ class Toolbox:
 
     Equal calls (same tool, arguments and video) share one execution and one result, whoever asked. A call that misses
     its deadline goes on in a spare thread: asked again meanwhile it is a timeout at once, later its result is there.
+    A tool of which eight calls hang is not called any more until one of them ends.
 
     Args:
         tools: with distinct names.
         frames: decodes videos; may be left out where ``look`` needs no pixels.
         look: the objects in the frames shown at given seconds; by default perceived from decoded pixels.
-        deadline_seconds: time that one call may run.
+        deadline_seconds: time that one call may run, all its tries together.
         workers: calls that run at the same time.
+        max_waiting: calls that wait for a worker; one more is an error result.
+        tries: of a call whose tool raises ``TransientToolError``, which says that another try is safe.
 
     Raises:
         ValueError: if two tools share a name, neither ``frames`` nor ``look`` is given, or a limit is too small.
@@ -164,7 +173,11 @@ class Toolbox:
         look: Look | None = None,
         deadline_seconds: float = 30.0,
         workers: int = 2,
+        max_waiting: int = 10_000,
+        tries: int = 3,
     ) -> None:
+        if tries < 1:
+            raise ValueError(f"`tries` must be at least 1, got {tries}.")
         names = [tool.name for tool in tools]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
@@ -173,8 +186,13 @@ class Toolbox:
         self._parameters = {tool.name: {entry.name: entry for entry in tool.parameters} for tool in tools}
         self.frames = frames
         self._look = look if look is not None else _perception(frames)
-        self._workers: Workers[ToolResult] = Workers(num_workers=workers, deadline_seconds=deadline_seconds)
-        self._results: OrderedDict[tuple[Any, ...], ToolResult] = OrderedDict()
+        self._workers: Workers[_Answer] = Workers(
+            num_workers=workers, deadline_seconds=deadline_seconds, max_queued=max_waiting
+        )
+        self._tries = tries
+        self._results = ResultCache()
+        self._due: dict[str, list[float]] = {name: [] for name in names}  # of what runs, in monotonic time
+        self._counts = dict.fromkeys(_COUNTS, 0)
         self._lock = Lock()
 
     @property
@@ -188,9 +206,20 @@ class Toolbox:
         Raises:
             UnknownToolError: if there is none; lists the names that exist.
         """
-        if name not in self._tools:
+        found = self._tools.get(name) if isinstance(name, str) else None  # model text may hold anything in its place
+        if found is None:
             raise _unknown(name, self.names)
-        return self._tools[name]
+        return found
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Calls so far by how they were answered.
+
+        ``executed``: by a run of the tool; ``joined``: by an equal call's run, which was under way; ``cached``: by a
+        kept result; ``refused``: their tool or arguments do not exist or fit; ``timeout``: their deadline passed.
+        """
+        with self._lock:
+            return dict(self._counts)
 
     def __repr__(self) -> str:
         return f"Toolbox({', '.join(self.names)})"
@@ -244,41 +273,55 @@ class Toolbox:
             tool = self[call.tool]
             args = check_values(tool.name, self._parameters[tool.name], call.args)
         except (UnknownToolError, ToolArgumentError) as refusal:
-            keep(ToolResult(error=str(refusal), status=Status.TOOL_ERROR))
+            self._count("refused")
+            keep(_error(str(refusal)))
             return
-        full = tuple(args.get(entry.name, entry.default) for entry in tool.parameters)
+        full = tuple(_hashable(args.get(entry.name, entry.default)) for entry in tool.parameters)
         key = (tool.name, sample.video, sample.duration, *full)
-        with self._lock:
-            known = self._results.get(key)
-            if known is not None:
-                self._results.move_to_end(key)
+        known = self._results.get(key)
         if known is not None:
+            self._count("cached")
             keep(_from_cache(known))
             return
         context = ToolContext(video=sample.video, duration=sample.duration, frames=self.frames, look=self._look)
-        self._workers.submit(
-            key,
-            partial(self._execute, key, tool, context, args),
-            lambda found, shared: keep(self._told(key, found, shared)),
-        )
+        job = partial(self._execute, key, tool, context, args)
+        try:
+            self._workers.submit(key, job, lambda found, shared: keep(self._told(key, found, shared)))
+        except Full:
+            self._count("refused")
+            keep(_error(f"`{tool.name}` was not called: too many calls wait already (`max_waiting`); try again later."))
 
-    def _told(self, key: tuple[Any, ...], result: ToolResult | None, shared: bool) -> ToolResult:
-        if result is not None:
+    def _told(self, key: tuple[Any, ...], answer: _Answer | None, shared: bool) -> ToolResult:
+        if answer is not None:
+            how, result = answer
+            self._count("joined" if shared and how == "executed" else how)
             return _from_cache(result) if shared else result
+        self._count("timeout")
         limit = self._workers.deadline_seconds
         message = f"`{key[0]}` did not finish within its deadline of {limit:g} s; ask for a shorter window."
         return ToolResult(error=message, status=Status.TOOL_TIMEOUT, seconds=limit)
 
-    def _execute(self, key: tuple[Any, ...], tool: Tool, context: ToolContext, args: dict[str, Any]) -> ToolResult:
-        begun = time.monotonic()
-        result, lasting = _call(tool, context, args)
-        result = replace(result, seconds=time.monotonic() - begun)
-        if lasting:
+    def _execute(self, key: tuple[Any, ...], tool: Tool, context: ToolContext, args: dict[str, Any]) -> _Answer:
+        now = time.monotonic()
+        due = now + self._workers.deadline_seconds
+        with self._lock:
+            running = self._due[tool.name]
+            if sum(moment <= now for moment in running) >= _MAX_HANGING:
+                message = f"`{tool.name}` was not called: {_MAX_HANGING} calls of it hang; use another tool."
+                return "refused", _error(message)
+            running.append(due)
+        try:
+            result, lasting = execute(tool, context, args, tries=self._tries, due=due)
+        finally:
             with self._lock:
-                self._results[key] = result
-                if len(self._results) > _MAX_RESULTS:
-                    self._results.popitem(last=False)
-        return result
+                running.remove(due)
+        if lasting:
+            self._results.keep(key, result)
+        return "executed", result
+
+    def _count(self, answered: str) -> None:
+        with self._lock:
+            self._counts[answered] += 1
 
 
 class DirectTools:
@@ -296,20 +339,13 @@ class DirectTools:
         done(self.run(calls))
 
 
-def _call(tool: Tool, context: ToolContext, args: dict[str, Any]) -> tuple[ToolResult, bool]:
-    """Call a tool: its result, and whether the same call would give the same again."""
-    try:
-        result = tool(context, **args)
-    except ToolArgumentError as refusal:
-        return ToolResult(error=str(refusal), status=Status.TOOL_ERROR), True
-    # Whatever a tool raises belongs to its call; in a worker thread even SystemExit would otherwise just be lost.
-    except BaseException as fault:
-        message = f"`{tool.name}` failed on {shorten(args)}: {type(fault).__name__}: {fault}"
-        return ToolResult(error=message, status=Status.TOOL_ERROR), False
-    if not isinstance(result, ToolResult):
-        message = f"`{tool.name}` returned {shorten(result)} ({type(result).__name__}); a tool returns a `ToolResult`."
-        return ToolResult(error=message, status=Status.TOOL_ERROR), True
-    return result, result.error is None
+def _error(message: str) -> ToolResult:
+    return ToolResult(error=message, status=Status.TOOL_ERROR)
+
+
+def _hashable(value: Any) -> Any:
+    """Make one part of a call's key; only arguments under a schema from outside are lists or objects."""
+    return json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else value
 
 
 def _from_cache(result: ToolResult) -> ToolResult:

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from queue import Full
 from threading import Condition, Thread
 from typing import Generic, TypeVar
 
@@ -40,13 +41,17 @@ class Workers(Generic[Result]):
     Args:
         num_workers: jobs that run at the same time, overdue ones not counted; at least 1.
         deadline_seconds: time that a job may run before those who wait give up; above 0.
+        max_queued: jobs that wait for a worker; at least 1, ``None`` for any number.
     """
 
-    def __init__(self, *, num_workers: int, deadline_seconds: float) -> None:
+    def __init__(self, *, num_workers: int, deadline_seconds: float, max_queued: int | None = None) -> None:
         if num_workers < 1:
             raise ValueError(f"`workers` must be at least 1, got {num_workers}.")
         if not deadline_seconds > 0:
             raise ValueError(f"`deadline_seconds` must be above 0, got {deadline_seconds}.")
+        if max_queued is not None and max_queued < 1:
+            raise ValueError(f"`max_queued` must be at least 1, got {max_queued}.")
+        self._max_queued = max_queued
         self.deadline_seconds = deadline_seconds
         self._num_workers = num_workers
         self._queued: deque[Job[Result]] = deque()
@@ -63,10 +68,15 @@ class Workers(Generic[Result]):
             function: the job; must not raise.
             done: called once, when the job has ended or its deadline has passed, from any thread; where the deadline of
                 a job that is joined has passed already, before this returns.
+
+        Raises:
+            queue.Full: if a new job would have to wait behind ``max_queued`` others.
         """
         with self._changed:
             job = self._unfinished.get(key)
             if job is None:
+                if self._max_queued is not None and len(self._queued) >= self._max_queued:
+                    raise Full
                 job = self._unfinished[key] = Job(key, function)
                 self._queued.append(job)
             overdue = job.due is not None and time.monotonic() >= job.due

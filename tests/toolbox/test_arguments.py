@@ -1,6 +1,6 @@
 import json
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pytest
 from hypothesis import given
@@ -213,3 +213,47 @@ def test_functions_that_cannot_be_tools_say_why():
     ):
         with pytest.raises(TypeError, match=message):
             read_parameters(function)
+
+
+def test_large_and_deep_arguments_are_refused_before_anything_else():
+    deep = "red-square"
+    for _ in range(100_000):
+        deep = [deep]
+    said = "The arguments of `probe` are too large; allowed are 100000 characters and 10000 values in all, 32 levels"
+    for args in (
+        {"query": "x" * 10**7, "at": 1},
+        {"query": "x", "at": 1, "y" * 10**7: 2},
+        {"query": "x", "at": [0.5] * 10**6},
+        {"query": ["x" * 1000] * 200, "at": 1},
+        {"query": deep, "at": 1},
+        {str(number): number for number in range(10**6)},
+    ):
+        with pytest.raises(ToolArgumentError) as refusal:
+            check_arguments(probe, args)
+        assert str(refusal.value).startswith(said)
+    assert check_arguments(probe, {"query": "x" * 90_000, "at": 1})["at"] == 1
+
+
+def test_what_cannot_be_printed_is_named_by_its_kind():
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert shorten(deep) == "a list of lists in lists"
+    assert shorten([10**5000]) == "a list with a number of thousands of digits"
+    with pytest.raises(ToolArgumentError, match="`query` of `probe` must be text, got a list with a number of thou"):
+        check_arguments(probe, {"query": [10**5000], "at": 1})
+
+
+class Even:
+    schema: ClassVar = {"type": "integer", "multipleOf": 2, "description": "an even number"}
+
+    def problem(self, value):
+        return None if value % 2 == 0 else f"{value} is odd"
+
+
+def test_a_schema_from_outside_is_shown_and_checked():
+    parameter = Parameter(name="count", kind=int, description="an even number", required=True, given=Even())
+    assert parameter.schema == Even.schema
+    assert parameter.check("probe", 4) == 4
+    with pytest.raises(ToolArgumentError, match="`count` of `probe` does not fit its schema: 3 is odd"):
+        parameter.check("probe", 3)
