@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from m1lite.agents.agent import Agent
 from m1lite.agents.chat import Chat
-from m1lite.agents.media_chat import MediaChat
+from m1lite.agents.first_look import whole_video
+from m1lite.agents.media_chat import MediaChat, media_chat
 from m1lite.agents.native import NativeAgent
 from m1lite.engines.base import Engine, EngineGroup, Sampling
 from m1lite.engines.sight import sight_of
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from m1lite.agents.agent import Player
+    from m1lite.agents.first_look import FirstLook
     from m1lite.agents.native_calls import Answers
     from m1lite.agents.plan import Spelling
+    from m1lite.engines.sight import Sight
     from m1lite.engines.supervised import MakeEngine
     from m1lite.modules.bases import Base
     from m1lite.toolbox.base import Toolbox
@@ -97,7 +100,8 @@ def seeing_agents(
     toolbox: Toolbox,
     *,
     answers: Answers,
-    chat: Callable[[PreTrainedTokenizerBase], Chat] = Chat,
+    chat: Callable[[PreTrainedTokenizerBase, Sight], MediaChat] = media_chat,
+    look: FirstLook = whole_video,
     view: FrameBudget,
     tool_view: FrameBudget,
     sampling: Sampling,
@@ -110,8 +114,9 @@ def seeing_agents(
         bases: base name to base; each that a member names must see.
         toolbox: has every tool that a member names; its cache of frames is the agents' too.
         answers: asks for answers and reads them.
-        chat: makes the markup and the words of a base's chat from its tokenizer.
-        view: what they are shown at first.
+        chat: makes a base's chat from its tokenizer and how it sees.
+        look: which frames they are shown at first.
+        view: how many these may be, and how large.
         tool_view: what the results of one turn may show.
         sampling: of every reply.
         max_context: tokens of prompt, frames and replies together.
@@ -128,7 +133,7 @@ def seeing_agents(
         sight = sight_of(bases[name].model.config)
         if sight is None:
             raise ValueError(f"Base {name!r} ({type(bases[name].model).__name__}) does not see; use `text_agents`.")
-        chats[name] = MediaChat(chat(bases[name].tokenizer), sight)
+        chats[name] = chat(bases[name].tokenizer, sight)
     return [
         NativeAgent(
             name=name,
@@ -136,6 +141,7 @@ def seeing_agents(
             chat=chats[member.base],
             frames=toolbox.frames,
             tools=[toolbox[tool] for tool in member.tools],
+            look=look,
             view=view,
             tool_view=tool_view,
             sampling=sampling,

@@ -108,7 +108,7 @@ class Answer:
     number: float | None = None
     """Counting."""
     spans: tuple[Span, ...] = ()
-    """Grounding (one) and grounded QA (one)."""
+    """Grounding (one) and grounded QA (one or several)."""
     boxes: tuple[Box, ...] = ()
     """Tracking: one box per time in ``Sample.times``."""
     events: tuple[str, ...] = ()
@@ -131,9 +131,11 @@ class Sample:
     answer: Answer
     """The truth. Rewards and evaluation read it; tools and agents never do."""
     options: tuple[str, ...] = ()
-    """Choice only: the options' contents, in the order shown."""
+    """Choice, and grounded QA that chooses: the options' contents, in the order shown."""
     times: tuple[float, ...] = ()
     """Tracking only: the asked times in seconds."""
+    size: tuple[int, int] | None = None
+    """Height and width of the video in pixels; ``None`` where nobody has looked."""
     tags: dict[str, str] = field(default_factory=dict)
     """Free labels for grouped reports (category, length class, source)."""
 

@@ -7,12 +7,15 @@ prompt holds references.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from m1lite.agents.chat import Chat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from m1lite.agents.chat import Chat
+    from transformers import PreTrainedTokenizerBase
+
     from m1lite.engines.sight import Sight
     from m1lite.records import MediaRef
 
@@ -36,6 +39,11 @@ def seconds_stamp(second: float) -> str:
         '<12.2 seconds>'
     """
     return f"<{second:.1f} seconds>"
+
+
+def no_stamp(second: float) -> str:
+    """Write no time: the order of the frames is all that a policy learns of it."""
+    return ""
 
 
 class MediaChat:
@@ -124,3 +132,21 @@ class MediaChat:
     @staticmethod
     def _placed(ids: list[int], content: Prompt, *, start: int) -> Prompt:
         return Prompt(ids=ids, media=content.media, offsets=tuple(start + offset for offset in content.offsets))
+
+
+def media_chat(
+    tokenizer: PreTrainedTokenizerBase,
+    sight: Sight,
+    *,
+    history: Literal["template", "keep"] = "template",
+    stamp: Callable[[float], str] = seconds_stamp,
+) -> MediaChat:
+    """Make the chat of a base that sees.
+
+    Args:
+        tokenizer: of the base.
+        sight: how it sees.
+        history: as in :class:`~m1lite.agents.chat.Chat`.
+        stamp: as in :class:`MediaChat`.
+    """
+    return MediaChat(Chat(tokenizer, history=history), sight, stamp=stamp)

@@ -12,12 +12,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from m1lite.agents.agent import AgentState
+from m1lite.agents.first_look import whole_video
 from m1lite.agents.native_calls import NO_MORE_CALLS, RESPONSE_CLOSE, RESPONSE_OPEN, describe_tools, read_reply
 from m1lite.engines.base import Request, Sampling
 from m1lite.records import MediaRef, Message, MessageKind, PlacedMedia, Status, Trajectory, Turn, TurnKind
 from m1lite.video.budget import FrameBudget
 
 if TYPE_CHECKING:
+    from m1lite.agents.first_look import FirstLook
     from m1lite.agents.media_chat import MediaChat, Prompt
     from m1lite.agents.native_calls import Answers
     from m1lite.engines.base import Generation
@@ -40,7 +42,7 @@ class SeeingState(AgentState):
 class NativeAgent:
     """An agent whose policy sees frames and calls tools in its replies.
 
-    Its first turn shows frames of the whole video. Every reply is a call of one or several tools or an answer; a reply
+    Its first turn shows frames of the video. Every reply is a call of one or several tools or an answer; a reply
     that is neither, or is cut, is answered by what was wrong with it, while rounds are left. Where no calls are left it
     is told so; a call then is a turn of status CALL_LIMIT that runs nothing. An agent whose context could outgrow
     ``max_context`` gets no more turns, and what the last one would have shown is left out with its words.
@@ -55,6 +57,8 @@ class NativeAgent:
     tools: Sequence[Tool] = ()
     view: FrameBudget = field(default_factory=FrameBudget)
     """What it is shown at first."""
+    look: FirstLook = whole_video
+    """Which frames these are."""
     tool_view: FrameBudget = field(default_factory=FrameBudget)
     """What the results of one turn may show."""
     sampling: Sampling = field(default_factory=Sampling)
@@ -161,7 +165,7 @@ class NativeAgent:
         """Word the first message: the frames, then the question and the form of its answer."""
         sample = state.sample
         held = self.frames.metadata(sample.video)
-        times = self.view.times(0.0, min(sample.duration, held.duration))
+        times = self.look(sample, self.view, min(sample.duration, held.duration))
         size = self.view.size(held.height, held.width, len(times), factor=self.chat.sight.factor)
         shown = MediaRef(uri=sample.video, timestamps=tuple(times), size=size)
         asked = self.answers.ask(sample)

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from m1lite.metrics.functional import box_iou_sequence, choice_match, event_scores, numeric_match, temporal_iou
+from m1lite.metrics.functional import (
+    box_iou_sequence,
+    choice_match,
+    event_scores,
+    numeric_match,
+    temporal_iou,
+    temporal_set_iou,
+)
 from m1lite.records import Answer, Task
 
 if TYPE_CHECKING:
@@ -39,7 +46,8 @@ def score_answers(samples: Sequence[Sample], answers: Sequence[Answer | None]) -
     grounding                 temporal IoU of the span
     choice                    1 if the text is that of the right option
     counting                  1 if the number is exact
-    grounded_qa               1 or 0 for the text × temporal IoU of the span
+    grounded_qa               1 or 0 for the text × temporal IoU of the span, or
+                              IoU of what several spans cover
     tracking                  mean box IoU; 0 for another number of boxes
     caption                   F1 of the events, each counted once, in any order
     ========================  =================================================
@@ -98,6 +106,13 @@ def _spans(answers: Sequence[Answer]) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)  # (N, 2)
 
 
+def _span_sets(answers: Sequence[Answer]) -> Tensor:
+    """Give all spans, float64 ``(N, most spans, 2)``, padded with NaN."""
+    most = max(1, *(len(answer.spans) for answer in answers))
+    rows = [[(s.start, s.end) for s in a.spans] + [(_NAN, _NAN)] * (most - len(a.spans)) for a in answers]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
 def _grounding(truths: Sequence[Answer], answers: Sequence[Answer]) -> Tensor:
     return temporal_iou(_spans(answers), _spans(truths))
 
@@ -120,7 +135,14 @@ def _counting(truths: Sequence[Answer], answers: Sequence[Answer]) -> Tensor:
 
 
 def _grounded_qa(truths: Sequence[Answer], answers: Sequence[Answer]) -> Tensor:
-    return _choice(truths, answers) * _grounding(truths, answers)
+    several = torch.tensor(
+        [max(len(truth.spans), len(answer.spans)) > 1 for truth, answer in zip(truths, answers, strict=True)]
+    )
+    overlap = _grounding(truths, answers)
+    if several.any():
+        sets = temporal_set_iou(_span_sets(answers), _span_sets(truths))
+        overlap = torch.where(several, sets, overlap.nan_to_num(0.0))
+    return _choice(truths, answers) * overlap
 
 
 def _tracking(truths: Sequence[Answer], answers: Sequence[Answer]) -> Tensor:

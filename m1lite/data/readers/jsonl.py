@@ -6,10 +6,10 @@ field    what stands in it
 video    path relative to ``root`` (or absolute), or a URI
 task     ``grounding choice counting grounded_qa tracking caption``
 question text, as the agents read it
-options  choice: two or more different texts
-answer   choice: the text of the right option; counting: a whole number; grounded_qa: a short text;
-         caption: the list of events, in order
-spans    grounding and grounded_qa: one ``[start, end]`` in seconds
+options  choice: two or more different texts; grounded_qa may have them too
+answer   choice: the text of the right option; counting: a whole number; grounded_qa: a short text, or the text of
+         the right option; caption: the list of events, in order
+spans    grounding: one ``[start, end]`` in seconds; grounded_qa: one or several
 times    tracking: the asked seconds
 boxes    tracking: one ``[left, top, right, bottom]`` in pixels of the video for each of ``times``
 id       optional, unique in the file; ``<split>-<line>`` when left out
@@ -44,6 +44,7 @@ _NEEDS = {
     Task.TRACKING: {"times", "boxes"},
     Task.CAPTION: {"answer"},
 }
+_MAY = {Task.GROUNDED_QA: {"options"}}
 _ALWAYS = ("video", "task", "question")
 _OPTIONAL = ("id", "duration", "tags")
 _TRUTH = ("options", "answer", "spans", "times", "boxes")
@@ -158,8 +159,9 @@ def _sample(line: str, default_id: str, videos: _Videos) -> Sample:
         task=task,
         question=_text(row, "question"),
         answer=_answer(row, task, duration, lambda: videos.metadata(uri)),
-        options=_options(row) if task is Task.CHOICE else (),
+        options=_options(row) if row.get("options") else (),
         times=_times(row, duration) if task is Task.TRACKING else (),
+        size=_size(videos.metadata(uri)) if task is Task.TRACKING else None,
         tags=_tags(row),
     )
 
@@ -188,7 +190,7 @@ def _check_fields(row: dict[str, Any], task: Task) -> None:
         if row.get(field) is None:
             raise _RowError(field, row.get(field), f"given for task {task}", f"add it; {task} needs {sorted(needed)}")
     for field, value in row.items():
-        if field in _TRUTH and field not in needed and value not in (None, [], ""):
+        if field in _TRUTH and field not in needed | _MAY.get(task, set()) and value not in (None, [], ""):
             raise _RowError(field, value, f"empty for task {task}", "remove it or correct the task")
         if field not in (*_ALWAYS, *_OPTIONAL, *_TRUTH):
             fields = " ".join((*_ALWAYS, *_TRUTH, *_OPTIONAL))
@@ -204,7 +206,8 @@ def _answer(row: dict[str, Any], task: Task, duration: float, metadata: Callable
         case Task.COUNTING:
             return Answer(number=_count(row))
         case Task.GROUNDED_QA:
-            return Answer(text=_text(row, "answer"), spans=_spans(row, duration))
+            text = _right_option(row) if row.get("options") else _text(row, "answer")
+            return Answer(text=text, spans=_spans(row, duration, most=None))
         case Task.TRACKING:
             return Answer(boxes=_boxes(row, len(_times(row, duration)), metadata()))
         case Task.CAPTION:
@@ -258,12 +261,16 @@ def _right_option(row: dict[str, Any]) -> str:
     return text
 
 
-def _spans(row: dict[str, Any], duration: float) -> tuple[Span, ...]:
+def _spans(row: dict[str, Any], duration: float, *, most: int | None = 1) -> tuple[Span, ...]:
     value = row["spans"]
+    if not isinstance(value, list) or not 1 <= len(value) <= (most or len(value)):
+        allowed = "exactly one [start, end]" if most == 1 else "one or several [start, end]"
+        raise _RowError("spans", value, allowed, "write seconds as [[start, end]]")
+    return tuple(_span(value, pair, duration) for pair in value)
+
+
+def _span(value: list[Any], pair: Any, duration: float) -> Span:
     remedy = "write seconds as [[start, end]]"
-    if not isinstance(value, list) or len(value) != 1:
-        raise _RowError("spans", value, "exactly one [start, end]", remedy)
-    pair = value[0]
     if not isinstance(pair, list) or len(pair) != 2 or not all(map(_is_number, pair)):
         raise _RowError("spans", value, "two finite numbers", remedy)
     start, end = map(float, pair)
@@ -271,7 +278,11 @@ def _spans(row: dict[str, Any], duration: float) -> tuple[Span, ...]:
         raise _RowError("spans", value, "0 <= start < end", remedy)
     if start >= duration or end > duration + _MAX_OVERSHOOT:
         raise _RowError("spans", value, f"within the video's {duration:g} s", "clip the span or correct `duration`")
-    return (Span(start=start, end=min(end, duration)),)
+    return Span(start=start, end=min(end, duration))
+
+
+def _size(metadata: VideoMetadata) -> tuple[int, int]:
+    return metadata.height, metadata.width
 
 
 def _times(row: dict[str, Any], duration: float) -> tuple[float, ...]:

@@ -74,6 +74,26 @@ def test_optional_fields_and_empty_lines(root):
     assert (sample.id, sample.duration, sample.tags) == ("q7", 3.5, {"source": "kitchen"})
 
 
+def test_grounded_questions_may_have_options_and_several_spans(root):
+    row = GROUNDED_QA | {"options": ["a cat", "a dog"], "answer": "a dog", "spans": [[0, 1], [2, 3.5]]}
+    write(root, row)
+    (sample,) = read_jsonl(root, "train")
+    assert (sample.options, sample.answer.text) == (("a cat", "a dog"), "a dog")
+    assert [(span.start, span.end) for span in sample.answer.spans] == [(0, 1), (2, 3.5)]
+    write(root, row | {"answer": "a cow"}, GROUNDING | {"spans": [[0, 1], [2, 3]]}, GROUNDED_QA | {"spans": []})
+    with pytest.raises(DataError) as error:
+        read_jsonl(root, "train")
+    first, second, third = str(error.value).splitlines()[1:]
+    assert "`answer` is 'a cow'; allowed: one of ['a cat', 'a dog']" in first
+    assert "allowed: exactly one [start, end]" in second
+    assert "allowed: one or several [start, end]" in third
+
+
+def test_tracking_tells_the_size_of_the_video(root):
+    write(root, TRACKING, GROUNDING)
+    assert [sample.size for sample in read_jsonl(root, "train")] == [(24, 32), None]
+
+
 def test_a_span_that_was_rounded_up_is_clipped(root):
     write(root, GROUNDING | {"spans": [[1, 4.9]]})
     assert read_jsonl(root, "train")[0].answer.spans[0].end == pytest.approx(4.0, abs=0.01)

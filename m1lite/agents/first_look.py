@@ -1,0 +1,36 @@
+"""Which frames of its video an agent is shown with the question. How large they are is video/budget.py's.
+
+Another look is another function; ``NativeAgent`` takes it as it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from m1lite.records import Sample
+    from m1lite.video.budget import FrameBudget
+
+
+class FirstLook(Protocol):
+    """Chooses the frames that stand before a question."""
+
+    def __call__(self, sample: Sample, budget: FrameBudget, duration: float) -> list[float]:
+        """Return seconds in ``[0, duration)`` in the order in which they are shown, at least one.
+
+        Args:
+            sample: the question.
+            budget: of the agent.
+            duration: seconds of the video that can be shown.
+        """
+
+
+def whole_video(sample: Sample, budget: FrameBudget, duration: float) -> list[float]:
+    """Spread frames over the whole video, as the budget says."""
+    return budget.times(0.0, duration)
+
+
+def asked_times(sample: Sample, budget: FrameBudget, duration: float) -> list[float]:
+    """Show the frames that the question asks about (tracking), one for each; for other questions the whole video."""
+    asked = [second for second in sample.times if second < duration]
+    return asked or whole_video(sample, budget, duration)
