@@ -18,6 +18,7 @@ COMPANIONS = {
     "data=jsonl": ["root=/clips"],
     "team=tiny_seeing": ["toolbox=clips"],
     "toolbox=clips": ["team=tiny_seeing"],
+    "rewards=vital": ["team=tiny_seeing", "toolbox=clips"],
 }
 """What a choice goes with."""
 
