@@ -14,14 +14,29 @@ RANKS = [
     ["video", "engines", "metrics", "rl"],
     ["toolbox", "agents", "data"],
     ["collaboration", "rewards", "modules"],
-    ["callbacks", "assembly", "cold_start", "console", "evaluation", "ledger", "baselines", "report", "stages"],
-    ["launch", "configuration", "build", "train", "evaluate", "ask"],
+    [
+        "callbacks",
+        "assembly",
+        "base_training",
+        "cold_start",
+        "native_start",
+        "console",
+        "evaluation",
+        "ledger",
+        "baselines",
+        "report",
+        "stages",
+    ],
+    ["launch", "configuration", "build", "train", "evaluate", "ask", "serve"],
 ]
 ORDER = [part for rank in RANKS for part in rank]
-ENTRIES = {"configuration.py", "build.py", "train.py", "evaluate.py", "ask.py"}
+PROGRAMS = {"toolbox/serve.py"}
+"""Above all parts, wherever they stand."""
+ENTRIES = {"configuration.py", "build.py", "train.py", "evaluate.py", "ask.py"} | PROGRAMS
 ONLY_IN = {
     "vllm": {"engines/vllm.py", "engines/_vllm_compat.py", "engines/_vllm_media.py"},
     "hydra": ENTRIES,
+    "mcp": {"toolbox/mcp_client.py", "toolbox/mcp_server.py", "toolbox/mcp_tools.py"},
     "torchcodec": {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.glob("video/*.py")},
 }
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
@@ -43,7 +58,7 @@ def imports(source: str, file: str) -> set[str]:
 
 def faults(source: str, file: str) -> list[str]:
     """Name every import of ``file`` that breaks the order or takes a package from outside its place."""
-    part = Path(file).parts[0].removesuffix(".py")
+    part = Path(file).stem if file in PROGRAMS else Path(file).parts[0].removesuffix(".py")
     rank = -1 if part == "__init__" else ORDER.index(part)
     found = []
     for name in sorted(imports(source, file)):
