@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import warnings
 from glob import glob
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
+import torch
 
 from m1lite.video.base import Size, VideoMetadata, empty_frames, resized, undecodable, unreadable
 from m1lite.video.policy import file_path
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from m1lite.video.policy import VideoPolicy
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+_GIF = (b"GIF87a", b"GIF89a")
+_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", *_GIF)
 
 
 def names_images(uri: str) -> bool:
@@ -116,21 +121,61 @@ class ImageDecoder:
 
     def _declared(self, file: Path) -> Size:
         """Read height and width from the header, as the image is shown."""
-        from PIL import Image, UnidentifiedImageError
-
         try:
-            with Image.open(file) as image:
-                turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-                return (image.width, image.height) if turned else (image.height, image.width)
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
+            return stated_size(file)
+        except ValueError as error:
             raise unreadable(str(file), f"it is not an image ({error})", "Convert it, or take it away.") from error
+
+
+def stated_size(file: Path | BinaryIO) -> Size:
+    """Read height and width of an image from its header, as it is shown, without unpacking a pixel.
+
+    Raises:
+        ValueError: if it is no image of the allowed formats, or one of more than 179 million pixels.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the policy says what is too large
+            image = Image.open(file, formats=_FORMATS)
+        # Without a note of its turn in the header, Pillow would unpack all of a PNG in search of one.
+        noted = image.format != "PNG" or "exif" in image.info
+        turned = noted and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        size = (image.width, image.height) if turned else (image.height, image.width)
+        if isinstance(file, Path):
+            image.close()
+        return size
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
+        raise ValueError(str(error)) from error
+
+
+def is_still(head: bytes) -> bool:
+    r"""Tell whether a file begins like an image.
+
+    Example:
+        >>> is_still(b"\x89PNG\r\n\x1a\n"), is_still(b"RIFF\0\0\0\0AVI ")
+        (True, False)
+    """
+    return head.startswith(_SIGNATURES) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
 
 
 def _decoded(file: Path, seconds: list[float]) -> Tensor:
     from torchvision.io import ImageReadMode, decode_image
 
     try:
+        with file.open("rb") as content:
+            if content.read(6) in _GIF:
+                return _first_of_gif(file)
         image: Tensor = decode_image(str(file), ImageReadMode.RGB, apply_exif_orientation=True)
-    except RuntimeError as error:
-        raise undecodable(str(file), seconds, str(error).strip().splitlines()[0]) from error
-    return image if image.ndim == 3 else image[0]
+    except (RuntimeError, OSError, ValueError, SyntaxError) as error:
+        raise undecodable(str(file), seconds, (str(error).strip() or type(error).__name__).splitlines()[0]) from error
+    return image
+
+
+def _first_of_gif(file: Path) -> Tensor:
+    """Unpack the first picture alone: a small file may hold thousands."""
+    from PIL import Image
+
+    with Image.open(file, formats=("GIF",)) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)

@@ -75,7 +75,11 @@ class VideoPolicy:
         """Raise ``VideoError`` if there are too many frames, seconds or pixels."""
         self.check_frames(uri, found.num_frames)
         self._check(uri, "seconds", found.duration, self.max_seconds, "max_seconds")
-        self._check(uri, "pixels per frame", found.height * found.width, self.max_pixels, "max_pixels")
+        self.check_pixels(uri, found.height * found.width)
+
+    def check_pixels(self, uri: str, num_pixels: int) -> None:
+        """Raise ``VideoError`` if a frame has too many pixels."""
+        self._check(uri, "pixels per frame", num_pixels, self.max_pixels, "max_pixels")
 
     def check_decoded(self, uri: str, num_bytes: int) -> None:
         """Raise ``VideoError`` if one call would give too much."""

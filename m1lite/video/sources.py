@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
+from urllib.parse import urljoin, urlsplit
 
 from m1lite.video._mp4 import SteadyTrack, claimed_samples, cut_off, steady_track
 from m1lite.video.base import VideoError, unreadable
-from m1lite.video.policy import VideoPolicy, file_path
+from m1lite.video.images import is_still, stated_size
+from m1lite.video.policy import VideoPolicy, file_path, refused
 
 # FFmpeg opens whatever these text files name, past every policy.
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"<smil", b"[playlist]", b"[Reference]", b"v=0", b"RTSP")
@@ -31,6 +34,8 @@ class Source:
     """Bytes."""
     track: SteadyTrack | None
     """Its table of frames, where it has a plain one."""
+    policy: VideoPolicy
+    """It holds for every part of the file that is read later."""
 
     def media(self) -> str | BinaryIO:
         """Give a decoder something of its own to open.
@@ -39,7 +44,7 @@ class Source:
             VideoError: if a remote file cannot be opened.
         """
         # The prefix keeps FFmpeg from taking a colon in a name for one of its protocols.
-        return f"file:{self.path}" if self.path is not None else _open_remote(self.uri)
+        return f"file:{self.path}" if self.path is not None else _open_remote(self.uri, self.policy)
 
 
 def find_source(uri: str, policy: VideoPolicy) -> Source:
@@ -54,7 +59,7 @@ def find_source(uri: str, policy: VideoPolicy) -> Source:
             _check_file(uri, path)
             with path.open("rb") as file:
                 return _inspected(uri, path, file, os.fstat(file.fileno()).st_size, policy)
-        with _open_remote(uri) as file:
+        with _open_remote(uri, policy) as file:
             return _inspected(uri, None, file, file.seek(0, os.SEEK_END), policy)
     except OSError as error:
         raise unreadable(
@@ -81,6 +86,8 @@ def _inspected(uri: str, path: Path | None, file: BinaryIO, size: int, policy: V
     head = file.read(_HEAD_BYTES)
     if is_text(head):
         raise unreadable(uri, "it is not a video file but text", "Give a file that holds the video itself.")
+    if is_still(head):  # a decoder would unpack it to say how large it is
+        _check_still(uri, file, policy)
     frames, needed = claimed_samples(file, size)
     policy.check_frames(uri, frames)
     if needed > size:
@@ -88,7 +95,7 @@ def _inspected(uri: str, path: Path | None, file: BinaryIO, size: int, policy: V
     problem = cut_off(file, size)
     if problem is not None:
         raise unreadable(uri, f"the file is truncated ({problem})")
-    return Source(uri, path, size, steady_track(file, size))
+    return Source(uri, path, size, steady_track(file, size), policy)
 
 
 def is_text(head: bytes) -> bool:
@@ -104,6 +111,15 @@ def is_text(head: bytes) -> bool:
     return not any(byte < 9 or 13 < byte < 32 or byte > 126 for byte in head[:512])
 
 
+def _check_still(uri: str, file: BinaryIO, policy: VideoPolicy) -> None:
+    file.seek(0)
+    try:
+        height, width = stated_size(file)
+    except ValueError as error:
+        raise unreadable(uri, f"it is an image that cannot be read ({error})") from error
+    policy.check_pixels(uri, height * width)
+
+
 def _check_file(uri: str, path: Path) -> None:
     if not path.exists():
         raise unreadable(uri, "the file does not exist", "Check the path, or fetch the data first.")
@@ -114,15 +130,45 @@ def _check_file(uri: str, path: Path) -> None:
         raise unreadable(uri, "it is not a regular file", "Give the path of one video file.")
 
 
-def _open_remote(uri: str) -> BinaryIO:
+def _open_remote(uri: str, policy: VideoPolicy) -> BinaryIO:
     import fsspec
 
+    over_http = uri.split("://", 1)[0].lower() in ("http", "https")
+    options = {"get_client": partial(_http_client, policy.schemes)} if over_http else {}
     try:
-        return cast(BinaryIO, fsspec.open(uri, "rb").open())
+        return cast(BinaryIO, fsspec.open(uri, "rb", **options).open())
     # Every file system has its own errors.
     except Exception as error:
+        redirect = _cause(error, RedirectError)
+        if redirect is not None:
+            raise refused(uri, str(redirect), "Add it to `schemes`, or give the address that it leads to.") from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise _unopened(uri, reason) from error
+
+
+class RedirectError(OSError):
+    """A server that sends its client to where the policy forbids to go."""
+
+
+async def _http_client(schemes: tuple[str, ...], **options: Any) -> Any:
+    """Make a client that follows redirects under the policy too."""
+    import aiohttp
+
+    async def check(session: Any, context: Any, request: aiohttp.TraceRequestRedirectParams) -> None:
+        target = urljoin(str(request.url), request.response.headers.get("Location", ""))
+        scheme = urlsplit(target).scheme.lower()
+        if scheme not in schemes:
+            raise RedirectError(f"it redirects to the scheme {scheme!r} (allowed: {', '.join(schemes)})")
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_redirect.append(check)
+    return aiohttp.ClientSession(trace_configs=[tracing], **options)
+
+
+def _cause(error: BaseException | None, kind: type[BaseException]) -> BaseException | None:
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _unopened(uri: str, reason: str) -> VideoError:

@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import pytest
 import torch
 from PIL import Image
@@ -76,6 +79,56 @@ def test_turned_images_are_upright(tmp_path):
     shown = video.frames_at([0]).pixels[0, 0].int()
     assert shown[3, -3] > 200
     assert shown[3, 3] < 50
+
+
+def png(width, height, content):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">II", width, height) + bytes([8, 2, 0, 0, 0])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", content) + chunk(b"IEND", b"")
+
+
+def test_a_huge_image_is_refused_by_its_header_alone(folder):
+    """Whoever unpacked it would find that there is nothing, and say so."""
+    (folder / "frame0.png").write_bytes(png(13_000, 13_000, b"nothing"))
+    with pytest.raises(VideoError, match=r"it has 169000000 pixels per frame, allowed are 67108864"):
+        open_video(folder, image_fps=1)
+
+
+def test_a_huge_image_in_place_of_a_video_is_refused_by_its_header_alone(tmp_path, backend):
+    (tmp_path / "huge.mp4").write_bytes(png(13_000, 13_000, b"nothing"))
+    with pytest.raises(VideoError, match=r"huge\.mp4': it has 169000000 pixels per frame, allowed are 67108864"):
+        open_video(tmp_path / "huge.mp4", backend=backend)
+    (tmp_path / "huge.mp4").write_bytes(png(60_000, 60_000, b"nothing"))
+    with pytest.raises(VideoError, match=r"huge\.mp4': it is an image that cannot be read \(.*3600000000 pixels"):
+        open_video(tmp_path / "huge.mp4", backend=backend)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "gif"])
+def test_one_image_is_a_video_of_one_frame(tmp_path, backend, ending):
+    Image.new("RGB", (30, 20), (51, 51, 51)).save(tmp_path / f"one.{ending}")
+    frames = open_video(tmp_path / f"one.{ending}", backend=backend).frames_at([0])
+    assert frames.pixels.shape == (1, 3, 20, 30)
+    assert (frames.pixels.int() - 51).abs().max() <= 2
+
+
+def test_of_an_animation_only_the_first_picture_is_unpacked(tmp_path):
+    """A small file may unpack to a thousand large ones; whoever unpacked this one's second would find it damaged."""
+    Image.new("L", (30, 20), 51).save(tmp_path / "one.gif")
+    content = (tmp_path / "one.gif").read_bytes()
+    picture = content[content.index(b",") : -1]
+    (tmp_path / "one.gif").write_bytes(content[:-1] + picture[:10] + b"\xff" * 10 + b";")
+    frames = open_video(tmp_path, image_fps=1).frames_at([0])
+    assert frames.pixels.shape == (1, 3, 20, 30)
+    assert (frames.pixels == 51).all()
+
+
+def test_a_name_does_not_choose_another_reader(folder):
+    """Pillow would take PostScript, TIFF and forty others for what they are, whatever their name."""
+    Image.new("RGB", (30, 20)).save(folder / "frame0.png", format="TIFF")
+    with pytest.raises(VideoError, match=r"frame0\.png': it is not an image"):
+        open_video(folder, image_fps=1)
 
 
 def test_links_out_of_the_roots_are_refused(folder, tmp_path_factory):

@@ -31,6 +31,12 @@ def served(clip):
             self.reply(content[int(first) : int(last) + 1 if last else None], int(first))
 
         def reply(self, part, first=0):
+            if self.path.startswith("/to/"):
+                self.send_response(302)
+                self.send_header("Location", self.path.removeprefix("/to/"))
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             if not self.path.endswith("clip.mp4"):
                 self.send_response(404)
                 self.send_header("Content-Length", "0")
@@ -96,6 +102,18 @@ def test_http_errors_name_the_address(served):
         open_video(f"{address}/gone")
     with pytest.raises(VideoError, match=r"Cannot read the video 'http://127\.0\.0\.1:9/a\.mp4': it cannot be opened"):
         open_video("http://127.0.0.1:9/a.mp4")
+
+
+@pytest.mark.parametrize("scheme", ["file", "ftp", "https", "gopher"])
+def test_redirects_lead_only_where_the_policy_allows(served, clip, scheme):
+    address, _ = served
+    policy = VideoPolicy(schemes=("http",))
+    with pytest.raises(
+        VideoError, match=rf"Refused to read .*: it redirects to the scheme '{scheme}' \(allowed: http\)"
+    ):
+        open_video(f"{address}/to/{scheme}://{clip}", policy=policy)
+    assert open_video(f"{address}/to/{address}/clip.mp4", policy=policy).metadata.num_frames == 12
+    assert open_video(f"{address}/to//clip.mp4", policy=policy).metadata.num_frames == 12
 
 
 def test_limits_hold_there_too(served):
