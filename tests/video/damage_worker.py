@@ -10,7 +10,13 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+from m1lite.records import Answer, Sample, Status, Task, ToolCall
+from m1lite.toolbox import Toolbox
+from m1lite.toolbox.classical import CLASSICAL_TOOLS
+from m1lite.toolbox.clips import ClipTools
 from m1lite.video.base import VideoError
+from m1lite.video.cache import FrameCache
+from m1lite.video.media import media_pixels
 from m1lite.video.policy import VideoPolicy
 from m1lite.video.reader import open_video
 
@@ -49,6 +55,48 @@ def outcome(path: Path, opener) -> str:
     return "frames"
 
 
+class AllTools:
+    """Calls every tool on a copy, through the runner: each gives a result, and an error says what is wrong with it."""
+
+    def __init__(self, policy: VideoPolicy):
+        clips = ClipTools()(["video_clip", "crop_video", "zoom", "get_frames"])
+        self.frames = FrameCache(2**26, opener=partial(open_video, policy=policy))
+        self.toolbox = Toolbox([*CLASSICAL_TOOLS, *clips], self.frames, deadline_seconds=20, workers=4)
+
+    def __call__(self, path: Path) -> str:
+        sample = Sample(id="a", video=str(path), duration=4.0, task=Task.CHOICE, question="", answer=Answer())
+        results = self.toolbox.run([(sample, ToolCall(tool=name, args=args)) for name, args in CALLS])
+        worst = "frames"
+        for result in results:
+            said = result.error or ""
+            assert result.status in (Status.OK, Status.TOOL_ERROR), said
+            if said:
+                assert "VideoError: " in said or "`seconds` holds" in said or "The video ends at" in said, said
+                worst = "VideoError"
+            try:
+                for media in result.media:
+                    media_pixels(self.frames, media)
+            except VideoError:
+                worst = "VideoError"
+        return worst
+
+
+CALLS = [
+    ("global_sampling", {"num_frames": 4}),
+    ("video_retrieval", {"query": "red-square"}),
+    ("image_retrieval", {"query": "red-square", "start": 1, "end": 3}),
+    ("time_step_retrieval", {"start": 1, "end": 4}),
+    ("rough_browser", {"question": "objects"}),
+    ("fine_browser", {"question": "objects", "start": 0, "end": 4}),
+    ("grounding_tool", {"event": "blue-circle"}),
+    ("spatial_tool", {"question": "red-square"}),
+    ("video_clip", {"start": 0, "end": 4}),
+    ("crop_video", {"start_time": 3, "end_time": 4}),
+    ("zoom", {"start": 0, "end": 2, "box": [0, 0, 0.5, 0.5]}),
+    ("get_frames", {"times": [0, 1.9, 3.9]}),
+]
+
+
 def main(source: Path, folder: Path, first: int, last: int) -> None:
     """Read the copies numbered from ``first`` to before ``last``."""
     content, counts = source.read_bytes(), Counter()
@@ -57,12 +105,13 @@ def main(source: Path, folder: Path, first: int, last: int) -> None:
         "torchcodec": partial(open_video, backend="torchcodec", policy=policy),
         "pyav": partial(open_video, backend="pyav", policy=policy),
     }
+    tools = AllTools(policy)
     for seed in range(first, last):
         path = folder / f"{seed}{source.suffix}"
         path.write_bytes(damaged(content, seed))
         for name in sys.argv[5:]:
             print(seed, name, flush=True)
-            counts[f"{name} {outcome(path, openers[name])}"] += 1
+            counts[f"{name} {tools(path) if name == 'tools' else outcome(path, openers[name])}"] += 1
         path.unlink()
     print(json.dumps(counts), flush=True)
 

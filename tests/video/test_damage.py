@@ -42,8 +42,9 @@ def good(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["torchcodec", "pyav"])
+@pytest.mark.parametrize("name", ["torchcodec", "pyav", "tools"])
 def test_damaged_copies_give_frames_or_a_video_error(good, tmp_path, name):
+    """``tools``: every tool is called on every copy, through the runner."""
     worker = Path(__file__).with_name("damage_worker.py")
     command = [sys.executable, worker, good, tmp_path, "0", str(NUM_COPIES), name]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=240, check=False)
