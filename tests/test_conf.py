@@ -15,10 +15,11 @@ CHOICES = sorted(
 
 
 COMPANIONS = {
-    "data=jsonl": ["root=/clips"],
     "team=tiny_seeing": ["toolbox=clips"],
     "toolbox=clips": ["team=tiny_seeing"],
     "rewards=vital": ["team=tiny_seeing", "toolbox=clips"],
+    "rewards=videochat_r1": ["team=tiny_seeing", "toolbox=clips"],
+    "rewards=videochat_r1_caption": ["team=tiny_seeing", "toolbox=clips"],
 }
 """What a choice goes with."""
 
@@ -26,7 +27,7 @@ COMPANIONS = {
 def composed(*overrides: str) -> DictConfig:
     companions = [other for choice in overrides for other in COMPANIONS.get(choice, [])]
     companions += ["toolbox=models" for choice in overrides if choice.startswith("backends/")]
-    return compose([*overrides, "output_dir=/tmp/unused", *companions])
+    return compose([*overrides, "output_dir=/tmp/unused", "++root=/clips", *companions])
 
 
 def targets(node):
