@@ -10,7 +10,8 @@ take turns in one process; figures are medians of the pairs' ratios:
   rollout whose tools are free: all results are in the toolbox's cache;
 - ``slow tools``: every call takes 50 ms, and none is in the cache;
 - ``base``: the same engine and requests without adapters;
-- ``own``: processor time of the loop's thread outside of vLLM's ``step`` and ``add_request``;
+- ``own``: processor time of the loop's thread outside of vLLM's ``step`` and ``add_request``, with and without the
+  tokenizer's part;
 - ``records``: resident memory over 200 rollouts whose episodes are dropped, and the size of 1,000 that are kept.
 
 Only the row with slow tools is in wall time; the others are in processor time, which a shared machine disturbs less.
@@ -310,14 +311,46 @@ def inside(llm: Any, clock: Callable[[], float]) -> Iterator[list[float]]:
             delattr(engine, name)
 
 
+class TimedTokenizer:
+    """Collects the seconds that a tokenizer takes."""
+
+    def __init__(self, tokenizer: Any, clock: Callable[[], float]) -> None:
+        self._tokenizer, self._clock, self.spent = tokenizer, clock, 0.0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Encode."""
+        return self._time(self._tokenizer, *args, **kwargs)
+
+    def decode(self, *args: Any, **kwargs: Any) -> Any:
+        """Decode."""
+        return self._time(self._tokenizer.decode, *args, **kwargs)
+
+    def _time(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        begun = self._clock()
+        try:
+            return work(*args, **kwargs)
+        finally:
+            self.spent += self._clock() - begun
+
+
 def test_own_python(bench: Bench, figure: Callable[..., None]) -> None:
-    shares = []
+    shares: list[tuple[float, float]] = []
+    chats = {id(agent.chat): agent.chat for agent in bench.agents}.values()
+    tokenizer = TimedTokenizer(bench.agents[0].chat.tokenizer, time.thread_time)
+    plain = [chat.tokenizer for chat in chats]
+    for chat in chats:
+        chat.tokenizer = tokenizer
     for seed in range(1, ROUNDS + 1):
+        tokenizer.spent = 0.0
         with inside(bench.engine._llm, time.thread_time) as spent:
             seconds, _ = timed(time.thread_time, partial(bench.play, toolbox(0.0), seed=seed))
-        shares.append(1 - spent[0] / seconds)
-        print(f"rollout {seconds:.3f} cpu s, of it in vLLM {spent[0]:.3f}")
-    figure("own_python_share", statistics.median(shares), "share", "<=", 0.05)
+        shares.append((1 - spent[0] / seconds, 1 - (spent[0] + tokenizer.spent) / seconds))
+        print(f"rollout {seconds:.3f} cpu s, of it in vLLM {spent[0]:.3f}, in the tokenizer {tokenizer.spent:.3f}")
+    for chat, own in zip(chats, plain, strict=True):
+        chat.tokenizer = own
+    outside_vllm, own_share = (statistics.median(column) for column in zip(*shares, strict=True))
+    figure("outside_vllm_share", outside_vllm, "share", ">=", 0)
+    figure("own_python_share", own_share, "share", "<=", 0.05)
 
 
 def resident_mb() -> float:
