@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from m1lite.configuration import check, compose
 from m1lite.data.readers.jsonl import read_jsonl
@@ -88,6 +90,17 @@ def test_the_tool_of_your_own_runs(tmp_path):
     toolbox = Toolbox([names["brightness"]], FrameCache(1_000_000))
     (result,) = toolbox.run([(sample, ToolCall(tool="brightness", args={"start": 0, "end": 2}))])
     assert result.text == "brightness 0.20"
+
+
+def test_the_lines_of_tools_of_your_own_make_tools(tmp_path, monkeypatch):
+    (lines,) = [text for kind, text in BLOCKS if kind == "yaml"]
+    (tmp_path / "my_tools.py").write_text(BLOCKS[PYTHON[1]][1])
+    monkeypatch.syspath_prepend(tmp_path)
+    tools = OmegaConf.create(lines).tools
+    assert instantiate(tools.brightness).name == "brightness"
+    server = [sys.executable, str(ROOT / "tests" / "toolbox" / "mcp_worker.py"), str(tmp_path / "starts")]
+    ocr = instantiate(tools.ocr, name="open_clip", command=server)
+    assert [parameter.name for parameter in ocr.parameters] == ["at"], "the video is not the agents' to give"
 
 
 def test_rows_of_own_data_are_read(tmp_path):
