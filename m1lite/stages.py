@@ -24,6 +24,7 @@ from m1lite.callbacks.meters import MeterCallback
 from m1lite.callbacks.probe import Probe
 from m1lite.callbacks.record import RecordCallback
 from m1lite.callbacks.rollout import RolloutCallback
+from m1lite.callbacks.sleep import SleepCallback
 from m1lite.callbacks.sync import SyncCallback
 from m1lite.callbacks.tokens import TrainedTokens, counted
 from m1lite.callbacks.trace import TraceCallback
@@ -252,6 +253,7 @@ class Stages:
                     seed=self.seed,
                     validation=partial(play, **validation),
                 ),
+                *([] if learning.rollouts.beside_updates else [SleepCallback(party.engines)]),
                 SyncCallback(PolicyWeights(party.engines), Probe(party.engines.generate)),
                 RecordCallback(self.directory),
                 TrainedTokens(self.tokens),

@@ -39,6 +39,8 @@ class AheadRolloutCallback(RolloutCallback):
             a later step's batch.
     """
 
+    beside_updates = True
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._thread: ThreadPoolExecutor | None = None

@@ -62,6 +62,9 @@ class RolloutCallback(pl.Callback):
         validation: runs the team on validation questions; None plays none.
     """
 
+    beside_updates = False
+    """Whether the team plays while the module learns."""
+
     def __init__(
         self,
         agents: Sequence[Agent],

@@ -136,6 +136,9 @@ class Engine(Sampler, Protocol):
     def versions(self) -> dict[str, int]:
         """Policy name to the version that it is served under."""
 
+    def sleep(self) -> None:
+        """Lend out memory until the next request or weights; with replies under way it does nothing."""
+
     def close(self) -> None:
         """Free the model and its caches."""
 
@@ -288,6 +291,11 @@ class EngineGroup:
     def versions(self) -> dict[str, int]:
         """Policy name to the version that it is served under."""
         return {policy: engine.versions()[policy] for policy, engine in self.engines.items()}
+
+    def sleep(self) -> None:
+        """Let every engine sleep."""
+        for part in self._parts:
+            part.sleep()
 
     def close(self) -> None:
         """Close every engine once."""

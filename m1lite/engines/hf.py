@@ -224,6 +224,9 @@ class HfEngine:
         """Policy name to the version that it is served under."""
         return dict(self._versions)
 
+    def sleep(self) -> None:
+        """Do nothing; between batches it holds its weights alone."""
+
     def close(self) -> None:
         """Free the model; the engine cannot be used afterwards."""
         self._versions.clear()

@@ -114,5 +114,8 @@ class ScriptedEngine:
         """Policy name to the version that it is served under."""
         return dict(self._versions)
 
+    def sleep(self) -> None:
+        """Do nothing; there is nothing to lend."""
+
     def close(self) -> None:
         """Do nothing; there is nothing to free."""

@@ -283,6 +283,9 @@ class ServerEngine:
         """Policy name to the version that it is served under."""
         return dict(self._versions)
 
+    def sleep(self) -> None:
+        """Do nothing; servers have memory of their own."""
+
     def close(self) -> None:
         """Take this engine's adapters off the servers, which run on; the engine cannot be used afterwards."""
         if not self._versions:

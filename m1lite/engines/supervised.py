@@ -229,6 +229,12 @@ class SupervisedEngine:
         """Policy name to the version that it is served under."""
         return self._serving().versions()
 
+    def sleep(self) -> None:
+        """Let the engine sleep."""
+        if self._engine is not None:
+            with self._watchdog.watching("falling asleep"):
+                self._engine.sleep()
+
     def close(self) -> None:
         """Close the engine; it cannot be used afterwards."""
         self._under_way.clear()

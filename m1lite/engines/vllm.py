@@ -49,7 +49,8 @@ class VllmEngine:
         max_model_len: tokens of context, the reply included.
         kv_cache_bytes: memory for keys and values.
         frames: decodes what policies that see are shown.
-        options: further arguments of ``vllm.LLM``, such as ``revision`` or ``tensor_parallel_size``.
+        options: further arguments of ``vllm.LLM``, such as ``revision`` or ``tensor_parallel_size``; with
+            ``enable_sleep_mode`` (GPUs only) the trainer has the engine's memory while it learns.
 
     Raises:
         EngineError: if vLLM is missing, the process group is missing, or vLLM refuses the arguments.
@@ -87,6 +88,7 @@ class VllmEngine:
         self._llm = compat.build(
             self._arguments(str(model), dtype, kv_cache_bytes, options), self._config.architectures or ()
         )
+        self._can_sleep, self._asleep = bool(options.get("enable_sleep_mode")), False
         self._lock = threading.Lock()
         self._policies = {policy: number for number, policy in enumerate(policies, start=1)}
         self._versions = dict.fromkeys(policies, 0)
@@ -145,6 +147,7 @@ class VllmEngine:
         check_media(request, self._sight, can_decode=self._renderer is not None)
         media = () if self._renderer is None else self._renderer(request.media)
         with self._lock:
+            self._wake_up()
             self._num_tickets += 1
             ticket = self._num_tickets
             try:
@@ -250,6 +253,7 @@ class VllmEngine:
         # A path of its own for each publication: cached keys and values are looked up by it.
         path = f"{compat.MEMORY}{id(self)}/{policy}@{version}/{self._num_published}"
         with self._lock, compat.globals_kept():
+            self._wake_up()
             compat.ADAPTERS[path] = (
                 {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()},
                 dict(config),
@@ -274,6 +278,7 @@ class VllmEngine:
         new = {name: tensor.detach() for name, tensor in weights}
         check_state_dict(new, self._shapes)
         with self._lock, compat.globals_kept():
+            self._wake_up()
             compat.reload_base(self._llm, new.items())
             self._versions.update(dict.fromkeys(self._versions.keys() - self._adapters.keys(), version))
 
@@ -293,6 +298,21 @@ class VllmEngine:
     def versions(self) -> dict[str, int]:
         """Policy name to the version that it is served under."""
         return dict(self._versions)
+
+    def sleep(self) -> None:
+        """Move the weights to the processor's memory and forget keys and values, where the engine was built to sleep.
+
+        The next request or weights wake it. With replies under way it stays awake.
+        """
+        with self._lock:
+            if self._can_sleep and not self._asleep and not self._under_way:
+                self._llm.sleep(level=1)
+                self._asleep = True
+
+    def _wake_up(self) -> None:
+        if self._asleep:
+            self._llm.wake_up()
+            self._asleep = False
 
     def close(self) -> None:
         """Free the model and its caches; the engine cannot be used afterwards."""

@@ -329,3 +329,30 @@ def test_end_ids_come_from_the_generation_config_or_the_config(base_directory, t
 def test_the_environment_is_put_back(vllm_engine):
     assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
     assert "LD_PRELOAD" not in os.environ or "libgomp" not in os.environ["LD_PRELOAD"]
+
+
+def test_a_sleeping_engine_wakes_once_for_the_first_request_or_weights(vllm_engine, make_requests, monkeypatch):
+    """The platform's own sleep needs a GPU; here it is only told."""
+    told = []
+    monkeypatch.setattr(vllm_engine._llm, "sleep", lambda level: told.append(f"sleep {level}"))
+    monkeypatch.setattr(vllm_engine._llm, "wake_up", lambda: told.append("wake up"))
+    vllm_engine.sleep()
+    assert told == [], "it was not built to sleep"
+    monkeypatch.setattr(vllm_engine, "_can_sleep", True)
+    requests = make_requests(2, policies=["cyd"])
+    vllm_engine.submit(requests[0])
+    vllm_engine.sleep()
+    assert told == [], "a reply is under way"
+    vllm_engine.abort()
+    vllm_engine.sleep()
+    vllm_engine.sleep()
+    assert told == ["sleep 1"]
+    assert len(vllm_engine.generate(requests)) == 2
+    assert told == ["sleep 1", "wake up"]
+
+
+def test_sleep_where_the_platform_has_none_is_refused(base_directory):
+    if not compat.is_cpu():
+        pytest.skip("GPUs can sleep")
+    with pytest.raises(EngineError, match="Sleep mode is not supported on current platform"):
+        VllmEngine(base_directory, ["cyd"], options={"enable_sleep_mode": True})
