@@ -1,4 +1,4 @@
-"""The PyAV backend: its wheel carries FFmpeg, so it needs no libraries of the machine. Nothing else imports av."""
+"""The PyAV backend: its wheel carries FFmpeg, so it needs no libraries of the machine. Only audio.py imports av too."""
 
 from __future__ import annotations
 

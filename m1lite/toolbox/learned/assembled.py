@@ -13,6 +13,7 @@ from m1lite.toolbox.learned.grounders import RelevanceGrounder
 from m1lite.toolbox.learned.places import Depth, Detector, Places
 from m1lite.toolbox.learned.relevance import FrameRelevance, ImageTextModel, Relevance, TextRelevance, TextScorer
 from m1lite.toolbox.learned.search import FrameSeeker, Search
+from m1lite.toolbox.learned.speech import Speech
 from m1lite.toolbox.learned.viewing import Viewing
 
 
@@ -39,6 +40,11 @@ def tool_of(family: Family, name: str) -> Tool:
 def caption_relevance(captioner: Captioner, scorer: TextScorer) -> TextRelevance:
     """Compare a video with queries by the captions of its clips."""
     return TextRelevance(captioner.passages, scorer)
+
+
+def speech_relevance(speech: Speech, scorer: TextScorer) -> TextRelevance:
+    """Compare a video with queries by what is said in it."""
+    return TextRelevance(speech.passages, scorer)
 
 
 def model_tools(

@@ -32,6 +32,11 @@ from transformers import (
     SiglipModel,
     SiglipProcessor,
     SwinConfig,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+    WhisperProcessor,
+    WhisperTokenizer,
 )
 
 WORDS = (
@@ -157,3 +162,40 @@ def depth_folder(request, tmp_path_factory):
             parameter.normal_(0.2, 0.5)
     pictures = DPTImageProcessor(size={"height": 56, "width": 56}, ensure_multiple_of=14)
     return save(model, pictures, tmp_path_factory.mktemp(f"depth_{request.param}"))
+
+
+def tiny_whisper(folder):
+    """Write a Whisper that hears 2 seconds at a time and knows 52 pieces of words and 101 timestamps."""
+    letters = [chr(code) for code in range(97, 123)]
+    marks = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|translate|>", "<|transcribe|>"]
+    marks += ["<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
+    vocabulary = {piece: number for number, piece in enumerate([*letters, *("Ġ" + letter for letter in letters)])}
+    end = dict.fromkeys(("unk_token", "bos_token", "eos_token"), marks[0])
+    tokenizer = WhisperTokenizer(vocab=vocabulary, merges=[], **end, additional_special_tokens=marks[1:])
+    tokenizer.add_tokens([f"<|{0.02 * step:.2f}|>" for step in range(101)])
+    number = dict(zip(marks, tokenizer.convert_tokens_to_ids(marks), strict=True))
+    config = WhisperConfig(
+        vocab_size=len(tokenizer), num_mel_bins=8, d_model=32, encoder_layers=1, decoder_layers=1,
+        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32,
+        max_source_positions=100, max_target_positions=32, decoder_start_token_id=number["<|startoftranscript|>"],
+        **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), number["<|endoftext|>"]),
+        suppress_tokens=None, begin_suppress_tokens=None,
+    )  # fmt: skip
+    model = WhisperForConditionalGeneration(config)
+    with torch.no_grad():  # random weights of the usual size say the same whatever they hear
+        for parameter in model.parameters():
+            parameter.mul_(8 if parameter.dim() > 1 else 1)
+    model.generation_config.update(
+        is_multilingual=True, lang_to_id={mark: number[mark] for mark in ("<|en|>", "<|de|>")},
+        task_to_id={task: number[f"<|{task}|>"] for task in ("transcribe", "translate")},
+        no_timestamps_token_id=number["<|notimestamps|>"], prev_sot_token_id=number["<|startofprev|>"],
+        max_initial_timestamp_index=20, return_timestamps=False, max_length=32, allow_custom_entries=True,
+    )  # fmt: skip
+    model.generation_config._from_model_config = False  # else it is not read back
+    return save(model, WhisperProcessor(WhisperFeatureExtractor(feature_size=8, chunk_length=2), tokenizer), folder)
+
+
+@pytest.fixture(scope="session")
+def whisper_folder(tmp_path_factory):
+    torch.manual_seed(0)
+    return tiny_whisper(tmp_path_factory.mktemp("whisper"))
