@@ -18,6 +18,12 @@ COMPANIONS = {
     "team=tiny_seeing": ["toolbox=clips"],
     "toolbox=clips": ["team=tiny_seeing"],
     "rewards=vital": ["team=tiny_seeing", "toolbox=clips"],
+    "sft=seeing": ["team=tiny_seeing", "toolbox=clips"],
+    "debug=smoke_seeing": ["experiment=synthetic_vital"],
+    "rewards=longvt": ["team=tiny_seeing", "toolbox=clips"],
+    "rewards=time_r1": ["team=tiny_seeing", "toolbox=clips"],
+    "rewards=timesearch_r": ["team=tiny_seeing", "toolbox=clips"],
+    "rewards=video_r1": ["team=tiny_seeing", "toolbox=clips"],
     "rewards=videochat_r1": ["team=tiny_seeing", "toolbox=clips"],
     "rewards=videochat_r1_caption": ["team=tiny_seeing", "toolbox=clips"],
 }

@@ -5,9 +5,13 @@ Another look is another function; ``NativeAgent`` takes it as it is.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from m1lite.records import Sample
     from m1lite.video.budget import FrameBudget
 
@@ -34,3 +38,33 @@ def asked_times(sample: Sample, budget: FrameBudget, duration: float) -> list[fl
     """Show the frames that the question asks about (tracking), one for each; for other questions the whole video."""
     asked = [second for second in sample.times if second < duration]
     return asked or whole_video(sample, budget, duration)
+
+
+@dataclass(frozen=True, slots=True)
+class Shuffled:
+    """Shows what another look chooses in an order by chance, the same for all episodes of a question."""
+
+    look: FirstLook
+    seed: int
+
+    def __call__(self, sample: Sample, budget: FrameBudget, duration: float) -> list[float]:
+        """Return the other look's seconds in the question's order."""
+        seconds = list(self.look(sample, budget, duration))
+        Random(f"{self.seed} {sample.id}").shuffle(seconds)
+        return seconds
+
+
+@dataclass(frozen=True, slots=True)
+class GivenTimes:
+    """Shows the frames that are given for a question."""
+
+    times: Mapping[str, Sequence[float]]
+    """Sample id to seconds."""
+
+    def __call__(self, sample: Sample, budget: FrameBudget, duration: float) -> list[float]:
+        """Return the question's seconds.
+
+        Raises:
+            KeyError: if none are given for it.
+        """
+        return list(self.times[sample.id])

@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from m1lite.callbacks.learning import Rollout, advantages_over_ranks, packed
 from m1lite.callbacks.refill import Refill, training_samples
+from m1lite.callbacks.replay import Replayed
 from m1lite.callbacks.statistics import rollout_stats, sampled_tokens, team_rewards
 from m1lite.collaboration.loop import derive_seed
 from m1lite.engines.base import EngineError
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 class Play(Protocol):
     """Runs the team: ``collaboration.loop.run`` with engine, tools, topology and number of episodes bound."""
 
-    def __call__(self, samples: Sequence[Sample], agents: Sequence[Agent], *, seed: int) -> list[Episode]:
-        """Return the episodes of the first sample, then of the second, and so on."""
+    def __call__(self, samples: Sequence[Sample], agents: Sequence[Agent], *, seed: int, **rules: Any) -> list[Episode]:
+        """Return the episodes of the first sample, then of the second, and so on; ``rules`` replace bound ones."""
 
 
 class RolloutCallback(pl.Callback):
@@ -51,7 +52,8 @@ class RolloutCallback(pl.Callback):
     Args:
         agents: the team, in its order.
         play: runs the team on training questions.
-        reward: episodes to breakdowns, for example ``partial(compose, terms=...)``.
+        reward: episodes to breakdowns, for example ``partial(compose, terms=...)``; where it is ``Replayed``, the
+            step's questions are played once more under its condition.
         advantage: rewards and group ids, both ``(E,)``, to advantages ``(E,)``; where rewards are per turn or term,
             ``(E, X)`` to ``(E, U)`` or ``(E,)``.
         credit: rewards of agents and of the team, as ``table`` gives them, to what each agent learns from.
@@ -153,6 +155,9 @@ class RolloutCallback(pl.Callback):
     def _rollout(self, samples: Sequence[Sample], seed: int) -> Rollout:
         episodes = self.play(samples, self.agents, seed=seed)
         breakdowns = list(self.reward(episodes))
+        if isinstance(self.reward, Replayed) and episodes:
+            again = derive_seed(seed, "replay")
+            breakdowns = self.reward.replay(self.play, self.agents, episodes, breakdowns, seed=again)
         names = [agent.name for agent in self.agents]
         rewards = self.credit(*self.table(episodes, breakdowns, names)) if episodes else torch.zeros(0, len(names))
         return Rollout(samples=list(samples), episodes=episodes, breakdowns=breakdowns, rewards=rewards)

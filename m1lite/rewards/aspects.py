@@ -44,7 +44,7 @@ def overlap(sample: Sample, episode: Episode, trajectory: Trajectory) -> float |
     answer = trajectory.answer
     match sample.task:
         case Task.GROUNDING:
-            return 0.0 if answer is None or not answer.spans else _pair_iou(answer.spans[0], sample.answer.spans[0])
+            return 0.0 if answer is None or not answer.spans else span_overlap(answer.spans[0], sample.answer.spans[0])
         case Task.GROUNDED_QA:
             return 0.0 if answer is None or not answer.spans else _set_iou(answer.spans, sample.answer.spans)
         case Task.TRACKING:
@@ -157,7 +157,8 @@ class EventRecall:
         )
 
 
-def _pair_iou(given: Span, true: Span) -> float:
+def span_overlap(given: Span, true: Span) -> float:
+    """Return the IoU of two spans, over their hull."""
     return temporal_iou(_bounds([given])[0], _bounds([true])[0]).item()
 
 

@@ -27,13 +27,15 @@ class TagFormat:
 
     Args:
         think: whether thoughts are demanded.
+        glue: whether grounded answers name their spans; without, they are an answer like any other.
 
     References:
         VideoChat-R1, arXiv:2504.06958, and VITAL, arXiv:2508.04416; blocks are matched as VideoChat-R1's code does.
     """
 
-    def __init__(self, *, think: bool = True) -> None:
+    def __init__(self, *, think: bool = True, glue: bool = True) -> None:
         self.before = ("think",) if think else ()
+        self.glue = glue
 
     def __call__(self, sample: Sample, episode: Episode, trajectory: Trajectory) -> float | None:
         """Return 1 or 0, ``None`` for an agent that never spoke."""
@@ -41,10 +43,11 @@ class TagFormat:
         if not turns:
             return None
         *calls, last = turns
-        closing = ("answer", "glue") if sample.task is Task.GROUNDED_QA else ("answer",)
+        grounded = sample.task is Task.GROUNDED_QA and self.glue
+        closing = ("answer", "glue") if grounded else ("answer",)
         formed = stretched_format(last.text, (*self.before, *closing))
         formed &= all(stretched_format(turn.text, (*self.before, "tool_call")) for turn in calls)
-        if sample.task in (Task.TRACKING, Task.GROUNDED_QA):
+        if sample.task is Task.TRACKING or grounded:
             formed &= last.status is Status.OK
         return float(formed)
 
