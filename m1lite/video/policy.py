@@ -28,7 +28,7 @@ class VideoPolicy:
     """From the first frame to the end of the last."""
     max_pixels: int = 2**26
     """In one frame, height times width; 8K has half as many."""
-    max_decoded_bytes: int = 16 * 2**30
+    max_decoded_bytes: int = 4 * 2**30
     """Of the frames that one call gives."""
 
     def __post_init__(self) -> None:
