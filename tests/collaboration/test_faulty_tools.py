@@ -32,7 +32,7 @@ def toolbox():
         "video_retrieval": lambda context, **args: ToolResult(text="red-square 9 15"),
     }
     tools = [replace(tool, function=bad[tool.name]) for tool in CLASSICAL_TOOLS if tool.name in bad]
-    yield Toolbox(tools, look=lambda video, seconds: [], deadline_seconds=0.3)
+    yield Toolbox(tools, look=lambda video, seconds: [], deadline_seconds=1.0)
     release.set()
 
 
