@@ -162,10 +162,10 @@ def build_stages(config: DictConfig) -> Stages:
         party = build_party(config)
     cold_start = None
     if config.get("sft") is not None:
-        world: Any = data.source
-        cold_start = instantiate(config.sft.cold_start)(
-            questions=world.every_question, drills=_drills(config, party.toolbox)
-        )
+        cold_start = instantiate(config.sft.cold_start)
+        if "drawn_scenes" in config.sft:  # of teams that read: drills by scripts, demonstrations on the world's videos
+            world: Any = data.source
+            cold_start = cold_start(questions=world.every_question, drills=_drills(config, party.toolbox))
     return Stages(
         party,
         data,

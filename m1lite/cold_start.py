@@ -9,31 +9,22 @@ rank; ranks share the bases.
 
 from __future__ import annotations
 
-import math
-import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from itertools import islice, zip_longest
 from operator import itemgetter
-from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import lightning.pytorch as pl
-from lightning.pytorch.strategies import SingleDeviceStrategy
+from typing_extensions import override
 
-from m1lite.callbacks.interrupt import stops_are_told_apart
-from m1lite.callbacks.tokens import TrainedTokens
+from m1lite.base_training import BaseTraining, Schedule
 from m1lite.collaboration.loop import run
 from m1lite.collaboration.topology import Topology
 from m1lite.data.demonstrations import Demonstrator, read_results
 from m1lite.data.evidence import shown
-from m1lite.data.renaming import word_groups
-from m1lite.modules.bases import Base
-from m1lite.modules.ranks import barrier, broadcast_weights, gather_rows, num_ranks, this_rank
-from m1lite.modules.sft import SftLoader, SftModule, SftRow, turns_row
+from m1lite.modules.ranks import gather_rows, num_ranks, this_rank
+from m1lite.modules.sft import SftRow, turns_row
 from m1lite.records import Sample, Turn, TurnKind
 
 if TYPE_CHECKING:
@@ -111,7 +102,7 @@ class Lessons:
         rng = Random(f"lessons {self.seed} {drills} {number}")
         teacher = Demonstrator(agents, answer_weight=self.answer_weight, drills=drills)
         episodes = run(
-            _balanced(samples, count, rng),
+            balanced(samples, count, rng),
             teacher.players,
             teacher.sampler,
             tools,
@@ -140,7 +131,7 @@ class Lessons:
         return [_answer_turn(agent, sample) for sample in islice(told, self.answers_per_drill - 1)]
 
 
-def _balanced(samples: Sequence[Sample], count: int, rng: Random) -> list[Sample]:
+def balanced(samples: Sequence[Sample], count: int, rng: Random) -> list[Sample]:
     """Draw distinct samples, the tasks in turn: there are many more objects to ask about than videos to count in."""
     by_task: dict[str, list[Sample]] = {}
     for sample in samples:
@@ -150,33 +141,7 @@ def _balanced(samples: Sequence[Sample], count: int, rng: Random) -> list[Sample
     return turns[:count]
 
 
-@dataclass(kw_only=True, slots=True, frozen=True)
-class Schedule:
-    """How long a base is trained: until its validation loss is flat, and no longer than a number of seconds."""
-
-    seconds: float
-    """Wall time, at most."""
-    cooldown: float = 0.5
-    """Share of the seconds over which the learning rate falls to 0 at the end."""
-    num_validations: int = 5
-    """How often the validation rows are scored, evenly over the seconds."""
-    patience: int = 3
-    """Validations in a row without a better loss after which it is flat: then the rate begins to fall."""
-    batch_size: int = 32
-    """Rows of an optimiser step."""
-
-    def is_flat(self, curve: Sequence[Mapping[str, float]]) -> bool:
-        """Say whether none of the last ``patience`` validation losses is at least 1 % below the best before them.
-
-        Args:
-            curve: validations in order of time, each with ``sft/val_loss``.
-        """
-        losses = [point["sft/val_loss"] for point in curve]
-        before = losses[: -self.patience]
-        return bool(before) and min(losses[-self.patience :]) > 0.99 * min(before)
-
-
-class ColdStart:
+class ColdStart(BaseTraining):
     """Trains bases in full on lessons.
 
     Args:
@@ -205,15 +170,13 @@ class ColdStart:
         interchangeable: Sequence[Sequence[str]] = (),
         seed: int = 0,
     ) -> None:
+        super().__init__(optimizer=optimizer, schedule=schedule, interchangeable=interchangeable, seed=seed)
         self.lessons = lessons
         self.questions = questions
         self.drills = drills
-        self.optimizer = optimizer
-        self.schedule = schedule
         self.validation_drills = validation_drills
-        self.interchangeable = interchangeable
-        self.seed = seed
 
+    @override
     def rows(self, agents: Sequence[Agent], tools: Tools) -> tuple[list[SftRow], list[SftRow]]:
         """Make the rows to learn from and those to validate on, which are drills on real videos.
 
@@ -225,122 +188,6 @@ class ColdStart:
         drilled = replace(self.lessons, num_demonstrations=0).rows(agents, *self.drills)
         held = replace(self.lessons, num_demonstrations=0, num_drills=self.validation_drills)
         return [*shown, *drilled], held.rows(agents, self.questions("val"), tools)
-
-    def train(
-        self,
-        bases: Mapping[str, Base],
-        members: Mapping[str, str],
-        rows: Sequence[SftRow],
-        validation: Sequence[SftRow],
-        directory: Path,
-        *,
-        seconds: float | None = None,
-        logger: Any = False,
-        show_progress: bool = False,
-        tokens: Counter[str] | None = None,
-    ) -> dict[str, list[dict[str, float]]]:
-        """Train this rank's bases, then load those of the others.
-
-        Args:
-            bases: base name to base; trained in place and renamed to where they are saved.
-            members: agent name to base name.
-            rows: of all agents; a base learns from those of its own agents.
-            validation: likewise.
-            directory: the bases are saved under it, one folder each.
-            seconds: wall time for each base; None takes the schedule's.
-            logger: Lightning's logger, or False.
-            show_progress: show a progress bar.
-            tokens: the tokens that this rank trains on are added to its ``trained``.
-
-        Returns:
-            Base name to its validation scores in order of time.
-        """
-        curves: dict[str, list[dict[str, float]]] = {}
-        for name in list(bases)[this_rank() :: num_ranks()]:
-            agents = {agent for agent, base in members.items() if base == name}
-            curves[name] = self._train_base(
-                bases[name],
-                self.optimizer[name] if isinstance(self.optimizer, Mapping) else self.optimizer,
-                [row for row in rows if row.agent in agents],
-                [row for row in validation if row.agent in agents],
-                seconds=seconds or self.schedule.seconds,
-                logger=logger,
-                show_progress=show_progress,
-                tokens=Counter() if tokens is None else tokens,
-            )
-        # Renamed when all of them are written: who finds the folder finds whole bases in it.
-        partial_directory = directory.with_name(f".{directory.name}")
-        for index, (name, base) in enumerate(bases.items()):
-            broadcast_weights(base.model, source=index % num_ranks())
-            base.name = str(directory / name)
-            if this_rank() == 0:  # where there are ranks, transformers writes on this one only
-                base.model.save_pretrained(partial_directory / name)
-                base.tokenizer.save_pretrained(partial_directory / name)
-        if this_rank() == 0:
-            os.replace(partial_directory, directory)
-        barrier()
-        return dict(gather_rows(list(curves.items())))
-
-    def _train_base(
-        self,
-        base: Base,
-        optimizer: Callable[[Iterable[tuple[str, Tensor]]], Optimizer],
-        rows: Sequence[SftRow],
-        validation: Sequence[SftRow],
-        *,
-        seconds: float,
-        logger: Any,
-        show_progress: bool,
-        tokens: Counter[str],
-    ) -> list[dict[str, float]]:
-        pad_id = base.tokenizer.pad_token_id
-        rename = word_groups(base.tokenizer, self.interchangeable) if self.interchangeable else None
-        schedule = self.schedule
-        curve = _Progress(schedule)
-        module = SftModule(
-            base.model.requires_grad_(True).train(), optimizer=optimizer, seconds=seconds, cooldown=schedule.cooldown
-        )
-        trainer = pl.Trainer(
-            strategy=SingleDeviceStrategy(device=str(base.model.device)),
-            max_epochs=-1,
-            callbacks=[curve, TrainedTokens(tokens)],
-            logger=logger,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=show_progress,
-            num_sanity_val_steps=0,
-            val_check_interval=timedelta(seconds=seconds / schedule.num_validations),
-            check_val_every_n_epoch=None,
-            log_every_n_steps=20,
-        )
-        with stops_are_told_apart(trainer):
-            trainer.fit(
-                module,
-                SftLoader(rows, schedule.batch_size, pad_id=pad_id, seed=self.seed, rename=rename),
-                SftLoader(validation, 64, pad_id=pad_id, shuffle=False),
-            )
-        base.model.requires_grad_(False).eval()
-        return curve.points
-
-
-class _Progress(pl.Callback):
-    """Keeps the validation scores in order of time, and lets the rate fall once they are flat.
-
-    Args:
-        schedule: says when they are flat.
-    """
-
-    def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
-        self.points: list[dict[str, float]] = []
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Read the scores that were just logged; without an answer in the rows there is no share of right ones."""
-        logged = trainer.callback_metrics
-        scores = {name: float(logged.get(name, math.nan)) for name in ("sft/val_loss", "sft/val_exact")}
-        self.points.append({"seconds": pl_module.elapsed_seconds, "step": float(trainer.global_step), **scores})
-        if self.schedule.is_flat(self.points):
-            pl_module.cool_down()
 
 
 def _answer_turn(agent: Agent, sample: Sample) -> Turn:

@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 
     from m1lite.agents.agent import Agent
     from m1lite.assembly import Member
+    from m1lite.base_training import BaseTraining
     from m1lite.callbacks.rollout import Play
-    from m1lite.cold_start import ColdStart
     from m1lite.collaboration.scheduler import Tools
     from m1lite.data.datamodule import SampleDataModule
     from m1lite.engines.base import EngineGroup
@@ -148,7 +148,7 @@ class Stages:
         party: Party,
         data: SampleDataModule,
         *,
-        cold_start: ColdStart | None,
+        cold_start: BaseTraining | None,
         learning: Learning,
         evaluation: EvaluationPlan,
         score: Callable[..., list[float]],
@@ -200,7 +200,7 @@ class Stages:
                 self._more_sft(self.cold_start, test)
         return self._report(test)
 
-    def _cold_start(self, cold_start: ColdStart, directory: Path, *, seconds: float | None) -> None:
+    def _cold_start(self, cold_start: BaseTraining, directory: Path, *, seconds: float | None) -> None:
         """Train the bases, or take those that an earlier run of this folder left, and hand them to the engines."""
         party = self.party
         members = {name: member.base for name, member in party.members.items()}
@@ -281,7 +281,7 @@ class Stages:
         for name, samples in (("marl_other_video_val", val), ("marl_other_video", list(test))):
             self._evaluate(name, samples, tools=OtherVideos(samples, self.party.toolbox))
 
-    def _more_sft(self, cold_start: ColdStart, test: Sequence[Sample]) -> None:
+    def _more_sft(self, cold_start: BaseTraining, test: Sequence[Sample]) -> None:
         """Continue the cold start on the same kind of rows for the seconds that MARL took, and evaluate that team."""
         party = self.party
         adapters = self.directory / "adapters"

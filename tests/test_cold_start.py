@@ -13,7 +13,7 @@ import torch
 from torch.optim import AdamW
 from transformers import AutoModelForCausalLM
 
-from m1lite import cold_start
+from m1lite import base_training, cold_start
 from m1lite.cold_start import ColdStart, Lessons, Schedule
 from m1lite.collaboration.topology import RandomDag, complete, hidden
 from m1lite.data.drawn import DrawnScenes
@@ -269,7 +269,7 @@ def test_training_ends_once_validation_is_flat(world_agents, world_toolbox, ques
     schedule = Schedule(seconds=400, cooldown=0.1, batch_size=4, num_validations=1, patience=2)
     cold = ColdStart(lessons, no_questions, drills=([], None), optimizer=partial(AdamW, lr=0.0), schedule=schedule)
     # Lightning's own clock sets the time between validations; here there is one after every step.
-    monkeypatch.setattr(cold_start, "timedelta", lambda seconds: 1)
+    monkeypatch.setattr(base_training, "timedelta", lambda seconds: 1)
     base = Base(model=model, tokenizer=tokenizer, name="")
     members = dict.fromkeys(("ada", "bea", "cyd"), "qwen3")
     (curve,) = cold.train({"qwen3": base}, members, rows, rows[:4], tmp_path / "bases").values()

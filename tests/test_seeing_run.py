@@ -47,3 +47,18 @@ def test_an_engine_that_shows_no_frames_is_refused_by_name(tmp_path):
     config = compose(["team=tiny_seeing", "toolbox=clips", "engine=vllm_server", *small])
     with pytest.raises(ConfigError, match=r"`engine` m1lite.engines.server.ServerEngine shows no frames; use engine="):
         build_party(config)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_experiment_of_a_team_that_sees_runs_small(program, tmp_path):
+    """Cold start with the tower, DGRPO with clips, evaluation: every stage once."""
+    folders = (f"cache_dir={tmp_path / 'cache'}", f"hydra.run.dir={tmp_path / 'run'}")
+    code, out, err = program("m1lite.train", "experiment=synthetic_vital", "debug=smoke_seeing", "logger=csv", *folders)
+    assert code in (0, None), out + err
+    run = tmp_path / "run"
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["stages"].keys() >= {"untrained", "sft", "marl"}
+    assert metrics["cold_start"]["seer"], "validated"
+    assert max(logged(run, "ada/sampling/turn_gap/max")) < 1e-3, "the engine has the tower that was trained"
+    assert logged(run, "ada/rewards/format/mean")

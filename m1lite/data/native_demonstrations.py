@@ -42,9 +42,11 @@ class NativeDemonstrator:
         stretch: a sample to the part of its video that tells its answer.
         max_seconds: longest clip that is called for.
         answer_weight: of an answering turn in the loss; turns with calls have 1.
+        call_share: probability of a call, whatever was seen; then every right answer is in the loss, so that when to
+            call is left to learn, and so is how well one answers without. None calls where it tells more.
 
     Raises:
-        ValueError: if the weight or the length is not positive.
+        ValueError: if the weight or the length is not positive, or the share is no probability.
     """
 
     def __init__(
@@ -54,7 +56,10 @@ class NativeDemonstrator:
         *,
         max_seconds: int = 16,
         answer_weight: float = 1.0,
+        call_share: float | None = None,
     ) -> None:
+        if call_share is not None and not 0 <= call_share <= 1:
+            raise ValueError(f"`call_share` is {call_share}; a probability lies between 0 and 1.")
         if not (answer_weight > 0 and max_seconds > 0):
             raise ValueError(f"`answer_weight` {answer_weight} and `max_seconds` {max_seconds} must be above 0.")
         self._asked: dict[int, tuple[NativeAgent, AgentState]] = {}
@@ -62,6 +67,7 @@ class NativeDemonstrator:
         self.stretch = stretch
         self.max_seconds = max_seconds
         self.answer_weight = answer_weight
+        self.call_share = call_share
         self.sampler = BatchSampler(self.generate)
 
     def generate(self, requests: Sequence[Request]) -> list[Generation]:
@@ -77,7 +83,7 @@ class NativeDemonstrator:
         found = []
         for episode in episodes:
             for trajectory in episode.trajectories.values():
-                seen = self._saw(episode.sample, trajectory.turns)
+                seen = self.call_share is not None or self._saw(episode.sample, trajectory.turns)
                 called = [bool(turn.reply_ids) and turn is not trajectory.turns[-1] for turn in trajectory.turns]
                 answer = self.answer_weight if seen and trajectory.answer is not None else 0.0
                 weights = [1.0 if call else answer for call in called]
@@ -97,7 +103,9 @@ class NativeDemonstrator:
         turn, sample = state.asked, state.sample
         assert turn is not None, "a request was made"
         may_call = turn.kind is TurnKind.PLAN and state.calls_left > 0 and CLIP in {tool.name for tool in agent.tools}
-        if may_call and not self._saw(sample, [turn]):
+        if may_call and (
+            rng.random() < self.call_share if self.call_share is not None else not self._saw(sample, [turn])
+        ):
             window = clip_window(self.stretch(sample), sample.duration, rng)
             if window[1] - window[0] <= self.max_seconds:
                 args = {"start": window[0], "end": window[1], "fps": 1}

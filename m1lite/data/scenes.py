@@ -7,6 +7,7 @@ see is decoded pixels only (toolbox/perception.py, whose colours and shapes are 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -195,20 +196,26 @@ def _colour(event: Event) -> str:
     return event.object.split("-")[0]
 
 
-def render(scene: SceneScript) -> Tensor:
-    """Draw every frame of a scene.
+def render(scene: SceneScript, indices: Sequence[int] | None = None) -> Tensor:
+    """Draw frames of a scene.
+
+    Args:
+        scene: what is to be seen.
+        indices: of the frames, from 0; None draws all of them.
 
     Returns:
-        uint8 ``(duration * fps, 3, size, size)``, RGB.
+        uint8 ``(N, 3, size, size)``, RGB, in the order of ``indices``.
     """
-    num_frames = scene.duration * scene.fps
-    frames = np.full((num_frames, scene.size, scene.size, 3), scene.background, dtype=np.uint8)
+    wanted = range(scene.duration * scene.fps) if indices is None else indices
+    frames = np.full((len(wanted), scene.size, scene.size, 3), scene.background, dtype=np.uint8)
     for event in scene.events:
         colour, shape = event.object.split("-")
         mask = shape_mask(shape, event.side, event.side)
-        for index in range(event.start * scene.fps, event.end * scene.fps):
+        for place, index in enumerate(wanted):
+            if not event.start * scene.fps <= index < event.end * scene.fps:
+                continue
             box = event.box_at(index / scene.fps)
-            patch = frames[index, int(box.top) : int(box.bottom), int(box.left) : int(box.right)]
+            patch = frames[place, int(box.top) : int(box.bottom), int(box.left) : int(box.right)]
             patch[mask] = COLOURS[colour]
     return torch.from_numpy(frames).permute(0, 3, 1, 2)  # (N, H, W, 3) -> (N, 3, H, W)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from m1lite.engines.sight import Sight
     from m1lite.records import MediaRef, PlacedMedia
     from m1lite.video.cache import FrameCache
 
@@ -148,24 +149,13 @@ class VisionFeatures:
 
     @torch.no_grad()
     def _compute(self, media: Sequence[MediaRef]) -> list[Features]:
-        model, sight = self._model.model, self.sight
-        if any(weight.requires_grad for weight in model.visual.parameters()):
+        if any(weight.requires_grad for weight in self._model.model.visual.parameters()):
             raise ValueError("The vision tower is trainable, so its features cannot be kept; freeze it.")
-        device = next(model.visual.parameters()).device
-        patches, grids = [], []
-        for ref in media:
-            if len(ref.timestamps) != 1:
-                raise ValueError(f"Features are of one picture each, got {len(ref.timestamps)} times: {ref}.")
-            rows, columns = sight.grid(ref.size)
-            patches.append(sight.patches(media_pixels(self._frames, ref).to(device))[0])
-            grids.append([1, rows * sight.merge_size, columns * sight.merge_size])
-        found = model.get_image_features(torch.cat(patches), torch.tensor(grids, device=device), return_dict=True)
         self.num_computed += len(media)
-        deep = list(zip(*getattr(found, "deepstack_features", ()), strict=True)) or [()] * len(media)
         # A copy of each, so that keeping one does not keep the memory of the whole batch.
         return [
-            Features(tokens=tokens.clone(), deep=tuple(part.clone() for part in parts))
-            for tokens, parts in zip(found.pooler_output, deep, strict=True)
+            Features(tokens=found.tokens.clone(), deep=tuple(part.clone() for part in found.deep))
+            for found in _through_tower(self._model.model, self.sight, self._frames, media)
         ]
 
     def _keep(self, ref: MediaRef, features: Features) -> None:
@@ -175,6 +165,49 @@ class VisionFeatures:
             self.num_bytes -= self._kept.popitem(last=False)[1].nbytes
         self._kept[ref] = features
         self.num_bytes += features.nbytes
+
+
+class FreshFeatures:
+    """Features of pictures under a tower that is trained: nothing is kept, gradients flow back into it.
+
+    Args:
+        model: a vision-language model of transformers, bare.
+        frames: decodes.
+
+    Raises:
+        ValueError: if the model does not see.
+    """
+
+    def __init__(self, model: Any, frames: FrameCache) -> None:
+        sight = sight_of(model.config)
+        if sight is None:
+            raise ValueError(f"{type(model).__name__} has no vision tower; give a model that sees.")
+        self.sight = sight
+        self._model, self._frames = model, frames
+
+    def __call__(self, media: Sequence[MediaRef]) -> list[Features]:
+        """Return the features of pictures, in the order given; arguments and errors as of :class:`VisionFeatures`."""
+        return _through_tower(self._model.model, self.sight, self._frames, media) if media else []
+
+
+def _through_tower(model: Any, sight: Sight, frames: FrameCache, media: Sequence[MediaRef]) -> list[Features]:
+    """Decode pictures and give them to the tower as one batch."""
+    device = next(model.visual.parameters()).device
+    places: dict[Any, list[int]] = {}
+    for place, ref in enumerate(media):
+        if len(ref.timestamps) != 1:
+            raise ValueError(f"Features are of one picture each, got {len(ref.timestamps)} times: {ref}.")
+        places.setdefault((ref.uri, ref.size, ref.box), []).append(place)
+    pictures: list[Tensor] = [torch.empty(0)] * len(media)
+    for found in places.values():  # pictures of one video are decoded together
+        times = tuple(media[place].timestamps[0] for place in found)
+        pixels = media_pixels(frames, replace(media[found[0]], timestamps=times)).to(device)
+        for place, cut in zip(found, sight.patches(pixels), strict=True):
+            pictures[place] = cut
+    grids = [[1, *(side * sight.merge_size for side in sight.grid(ref.size))] for ref in media]
+    seen = model.get_image_features(torch.cat(pictures), torch.tensor(grids, device=device), return_dict=True)
+    deep = list(zip(*getattr(seen, "deepstack_features", ()), strict=True)) or [()] * len(media)
+    return [Features(tokens=tokens, deep=tuple(parts)) for tokens, parts in zip(seen.pooler_output, deep, strict=True)]
 
 
 def model_inputs(features: VisionFeatures, rows: Sequence[Sequence[PlacedMedia]]) -> dict[str, Any]:

@@ -149,6 +149,7 @@ def stored_tiny_vision_base(
     hidden_size: int = 128,
     num_layers: int = 2,
     patch_size: int | None = None,
+    whole_numbers: int = 0,
     seed: int = 0,
     weights: bool = True,
 ) -> Base:
@@ -160,6 +161,7 @@ def stored_tiny_vision_base(
         hidden_size: as in ``tiny_vision_base``.
         num_layers: as in ``tiny_vision_base``.
         patch_size: as in ``tiny_vision_base``.
+        whole_numbers: as in ``tiny_vision_base``.
         seed: as in ``tiny_vision_base``.
         weights: as in :func:`load_base`.
     """
@@ -169,6 +171,7 @@ def stored_tiny_vision_base(
         hidden_size=hidden_size,
         num_layers=num_layers,
         patch_size=patch_size,
+        whole_numbers=whole_numbers,
         seed=seed,
     )
     _store(directory, save)

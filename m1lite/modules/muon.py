@@ -23,7 +23,8 @@ class MuonAdamW(Optimizer):
     Args:
         named_parameters: as ``module.named_parameters()`` gives them. Matrices whose name holds neither ``embed`` nor
             ``lm_head`` are Muon's, everything else is AdamW's.
-        lr: peak rate of the matrices, in AdamW's scale (Muon's update is rescaled to the same root mean square).
+        lr: peak rate of the matrices, in AdamW's scale (Muon's update is rescaled to the same root mean square), and
+            of convolutions, which are wide matrices too.
         adamw_lr: peak rate of the rest.
         weight_decay: of both.
 
@@ -41,16 +42,19 @@ class MuonAdamW(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         matrices: list[Tensor] = []
+        convolutions: list[Tensor] = []
         rest: list[Tensor] = []
         for name, parameter in named_parameters:
             hidden = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
-            (matrices if hidden else rest).append(parameter)
+            (matrices if hidden else convolutions if parameter.ndim > 2 else rest).append(parameter)
         self.parts: list[Optimizer] = []
         if matrices:
             self.parts.append(Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
-        if rest:
-            self.parts.append(AdamW(rest, lr=adamw_lr, betas=(0.9, 0.98), weight_decay=weight_decay))
-        super().__init__([{"params": [*matrices, *rest]}], {})
+        groups = [{"params": convolutions, "lr": lr}, {"params": rest, "lr": adamw_lr}]
+        if rest or convolutions:
+            kept = [group for group in groups if group["params"]]
+            self.parts.append(AdamW(kept, betas=(0.9, 0.98), weight_decay=weight_decay))
+        super().__init__([{"params": [*matrices, *convolutions, *rest]}], {})
         # The parts' own groups, not copies: a scheduler that sets a rate here sets it there.
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from m1lite.engines.features import Features, VisionFeatures
+    from m1lite.engines.features import Features, FreshFeatures, VisionFeatures
     from m1lite.engines.sight import Sight
     from m1lite.records import MediaRef, PlacedMedia
 
@@ -101,7 +101,9 @@ def lay_out(sight: Sight, batch: ShownRows, mask: Tensor) -> SeenRows:
     )
 
 
-def seen_states(model: Any, batch: ShownRows, mask: Tensor, features: VisionFeatures | None, *, packed: bool) -> Tensor:
+def seen_states(
+    model: Any, batch: ShownRows, mask: Tensor, features: VisionFeatures | FreshFeatures | None, *, packed: bool
+) -> Tensor:
     """Return the hidden states that predict the masked tokens of a base that sees.
 
     Args:

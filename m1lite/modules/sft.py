@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from m1lite.engines.features import VisionFeatures
+    from m1lite.engines.features import FreshFeatures, VisionFeatures
     from m1lite.records import Turn
 
 _POOL_BATCHES = 16  # rows of this many batches are sorted by length together: little padding, still mixed well
@@ -227,7 +227,7 @@ class SftModule(pl.LightningModule):
             the rise on.
         max_grad_norm: the gradient is clipped to this norm; None leaves it. One that is not a number raises either way.
         packing: compute a batch's rows end to end instead of padded (``packing.py``): the same loss and gradients.
-        features: of the model's vision tower, which must be frozen then; None where no row shows anything.
+        features: of the model's vision tower; None where no row shows anything.
 
     Raises:
         ValueError: if there is no budget or no trainable weight, a value is out of range, or packing is impossible.
@@ -244,7 +244,7 @@ class SftModule(pl.LightningModule):
         cooldown: float | None = None,
         max_grad_norm: float | None = 1.0,
         packing: bool = False,
-        features: VisionFeatures | None = None,
+        features: VisionFeatures | FreshFeatures | None = None,
     ) -> None:
         super().__init__()
         if not (seconds or steps) or min(seconds or 1, steps or 1) <= 0:

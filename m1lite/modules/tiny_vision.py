@@ -43,6 +43,14 @@ CALL_WORDS = (
     *("name", "arguments", "video_clip", "crop_video", "get_frames", "zoom", "start", "end", "fps", "times", "box"),
     *("seconds", "answer", "glue", "from", "to", "assistant", "user", "system"),
 )
+PROMPTS = (
+    "You answer questions about a video of which you see frames each behind its time Tools These functions can look at "
+    "the for JSON schemas stand one line tools To call write an object with name and arguments inside these tags end "
+    "your turn function argument value Several calls may follow other Each is answered by what it shows type number "
+    "description parameters properties minimum maximum default required additional Properties false Show window second "
+    "begins ends per The lasts When Reply such as Go on or now not any more One word letter option seconds start"
+)
+"""Words of the agents' own prompts, one token each: spelt letter by letter they would be most of a tiny context."""
 PATCH_SIZES: dict[str, int] = {"qwen2_5_vl": 14, "qwen3_vl": 16}
 """Pixels along the side of a patch; four patches become one token."""
 
@@ -59,12 +67,16 @@ CHAT_TEMPLATE = (
 )
 
 
-def tiny_byte_tokenizer(words: Sequence[str] = (*WORDS, *CALL_WORDS)) -> Qwen2Tokenizer:
+def tiny_byte_tokenizer(
+    words: Sequence[str] = (*WORDS, *CALL_WORDS, *PROMPTS.split()), *, whole_numbers: int = 0
+) -> Qwen2Tokenizer:
     """Make a tokenizer of the families' kind: it spells any text in bytes, and each of these words as one token.
 
     Args:
         words: each gets a token of its own, with and without a blank before it; ``a-b`` and ``a_b`` one for each part,
             and digits are never joined, as the families' rules split there.
+        whole_numbers: unlike in the families, numbers from 10 to below this are one token each, so that a tiny model
+            copies a second in one step.
 
     Example:
         >>> tokenizer = tiny_byte_tokenizer(["red", "square"])
@@ -93,7 +105,7 @@ def tiny_byte_tokenizer(words: Sequence[str] = (*WORDS, *CALL_WORDS)) -> Qwen2To
         clean_up_tokenization_spaces=False,
         model_max_length=4096,
     )
-    tokenizer.add_tokens(list(MARKS))
+    tokenizer.add_tokens([*MARKS, *map(str, range(10, whole_numbers))])
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
@@ -190,6 +202,7 @@ def tiny_vision_base(
     hidden_size: int = 128,
     num_layers: int = 2,
     patch_size: int | None = None,
+    whole_numbers: int = 0,
     seed: int = 0,
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Make a random model and its processor; equal seeds give equal weights, the global generator stays untouched.
@@ -199,6 +212,7 @@ def tiny_vision_base(
         hidden_size: width of the language model.
         num_layers: blocks of the language model.
         patch_size: pixels; None is the family's.
+        whole_numbers: as in :func:`tiny_byte_tokenizer`.
         seed: of the weights.
 
     Returns:
@@ -207,7 +221,7 @@ def tiny_vision_base(
     Raises:
         ValueError: for an unknown family or an odd size.
     """
-    tokenizer = tiny_byte_tokenizer()
+    tokenizer = tiny_byte_tokenizer(whole_numbers=whole_numbers)
     config = tiny_vision_config(
         family, tokenizer, hidden_size=hidden_size, num_layers=num_layers, patch_size=patch_size
     )

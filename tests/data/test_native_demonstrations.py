@@ -44,9 +44,9 @@ def agents_of(base, max_frames, tools=("video_clip",)):
     )  # fmt: skip
 
 
-def demonstrated(base, world, task, **options):
+def demonstrated(base, world, task, call_share=None, **options):
     """Every question of a task in the training videos, demonstrated."""
-    teacher = NativeDemonstrator(agents_of(base, **options), world.telling_stretch)
+    teacher = NativeDemonstrator(agents_of(base, **options), world.telling_stretch, call_share=call_share)
     samples = [sample for sample in world.split("train") if sample.task is task]
     episodes = run(samples, teacher.players, teacher.sampler, TOOLBOX, episodes=1, seed=3)
     return episodes, teacher.demonstrations(episodes)
@@ -100,3 +100,15 @@ def test_a_rows_loss_is_the_teams_and_falls(base, world, vision_bases, tmp_path)
     assert features.num_computed <= len({one.media for row in rows for one in row.media}), "the tower saw each once"
     with pytest.raises(MediaMismatchError, match="row 0 of 'the demonstrations'"):
         module._losses(collate_rows([replace(rows[0], media=rows[0].media[1:])], pad_id=0))
+
+
+@pytest.mark.parametrize("max_frames", [4, 32])
+def test_calls_of_a_share_do_not_depend_on_what_was_seen(base, world, max_frames):
+    for share, turns in ((0.0, 1), (1.0, 2)):
+        _, found = demonstrated(base, world, Task.GROUNDING, max_frames=max_frames, call_share=share)
+        assert [len(one.trajectory.turns) for one in found] == [turns] * 8
+        assert all(one.weights == [1.0] * turns for one in found), "an answer without a call is learnt too"
+    _, half = demonstrated(base, world, Task.GROUNDING, max_frames=max_frames, call_share=0.5)
+    assert {len(one.trajectory.turns) for one in half} == {1, 2}
+    with pytest.raises(ValueError, match=r"`call_share` is 1\.5; a probability"):
+        NativeDemonstrator([], world.telling_stretch, call_share=1.5)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from m1lite.engines.features import StaleFeaturesError, VisionFeatures, model_inputs
+from m1lite.engines.features import FreshFeatures, StaleFeaturesError, VisionFeatures, model_inputs
 from m1lite.modules.tiny import tiny_base
 from m1lite.records import MediaRef, PlacedMedia
 from m1lite.video.cache import FrameCache
@@ -113,3 +113,23 @@ def test_what_cannot_be_kept_is_refused(model, features, clip):
     blind, _ = tiny_base(hidden_size=32)
     with pytest.raises(ValueError, match="Qwen3ForCausalLM has no vision tower"):
         VisionFeatures(blind, FrameCache(0))
+
+
+def test_a_tower_that_is_trained_gets_gradients_and_keeps_nothing(model, features, clip):
+    shown = [*refs(features, clip, (1.0, 3.0)), *refs(features, clip, (1.0,), rows=1, columns=1)]
+    kept = features(shown)
+    fresh = FreshFeatures(model, FrameCache(10_000_000))
+    assert fresh([]) == []
+    weights = list(model.model.visual.requires_grad_(True).parameters())
+    found = fresh(shown)
+    for one, other in zip(found, kept, strict=True):
+        torch.testing.assert_close(one.tokens, other.tokens, atol=1e-5, rtol=1e-5)
+        assert len(one.deep) == len(other.deep)
+    sum(part.square().sum() for one in found for part in (one.tokens, *one.deep)).backward()
+    assert all(weight.grad is not None and weight.grad.abs().max() > 0 for weight in weights)
+    with torch.no_grad():
+        weights[0].mul_(1.5)
+        assert not torch.allclose(fresh(shown)[0].tokens, kept[0].tokens)
+    base, _ = tiny_base("qwen3")
+    with pytest.raises(ValueError, match="has no vision tower"):
+        FreshFeatures(base, FrameCache(0))

@@ -148,3 +148,16 @@ def test_the_closure_runs_once_before_both_with_gradients():
     assert not torch.equal(net.hidden.weight, before["hidden.weight"])
     optimizer.zero_grad()
     assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_a_convolution_has_the_rate_of_matrices():
+    torch.manual_seed(0)
+    net, twin = (nn.ModuleDict({"patch_embed": nn.Conv3d(1, 2, 2)}) for _ in range(2))
+    twin.load_state_dict(net.state_dict())
+    whole = MuonAdamW(net.named_parameters(), lr=0.02, adamw_lr=0.005)
+    apart = AdamW([{"params": [twin["patch_embed"].weight], "lr": 0.02}, {"params": [twin["patch_embed"].bias]}],
+                  lr=0.005, betas=(0.9, 0.98), weight_decay=0.0)  # fmt: skip
+    for one, optimizer in ((net, whole), (twin, apart)):
+        one["patch_embed"](torch.ones(1, 1, 2, 2, 2)).square().sum().backward()
+        optimizer.step()
+    assert all(torch.equal(value, twin.state_dict()[name]) for name, value in net.state_dict().items())

@@ -39,6 +39,13 @@ def test_tokenizer_spells_anything_and_keeps_words_whole():
     assert tiny_byte_tokenizer().get_vocab() == tokenizer.get_vocab()
 
 
+def test_whole_numbers_are_one_token_each():
+    tokenizer = tiny_byte_tokenizer(whole_numbers=61)
+    assert tokenizer.tokenize("<12.0 seconds>", split_special_tokens=True) == ["<", "12", ".", "0", "Ġseconds", ">"]
+    assert len(tokenizer("60").input_ids) == 1 < len(tokenizer("61").input_ids)
+    assert tokenizer.decode(tokenizer("9.00 to 17.83").input_ids) == "9.00 to 17.83"
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_base_depends_on_the_seed_alone(family):
     torch.manual_seed(5)

@@ -1,0 +1,118 @@
+"""Drills for policies that see, on drawn scenes: to name what a frame shows, and to find things by frames and times.
+
+A demonstration tells a policy a few words about two dozen frames; a drill tells it some about each of them. Turns are
+made as an agent of ``agents/native.py`` would read them, without the loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from m1lite.records import MediaRef, Turn, TurnKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from random import Random
+
+    from m1lite.agents.native import NativeAgent
+    from m1lite.data.drawn import DrawnScenes
+    from m1lite.records import Sample
+    from m1lite.video.budget import FrameBudget
+
+
+def named_frames(agent: NativeAgent, scenes: DrawnScenes, video: str, times: Sequence[float]) -> list[Turn]:
+    """Name what each frame shows, left to right, one after another: a running text without questions.
+
+    Args:
+        agent: whose chat and frames they are.
+        scenes: tell what is to be seen.
+        video: of these scenes.
+        times: of the frames, in seconds.
+
+    Returns:
+        One turn per frame; its prompt is the frame behind its time.
+    """
+    media_chat = agent.chat
+    size = _size(agent, video, len(times))
+    turns = []
+    for second, seen in zip(times, scenes.look(video, times), strict=True):
+        stamp = media_chat.chat.encode(media_chat.stamp(second))
+        said = media_chat.chat.encode("".join(f" {one.object} {one.lane}" for one in seen) + "\n")
+        turns.append(
+            _turn(
+                [*stamp, *media_chat.sight.block(size)],
+                said,
+                media=(MediaRef(uri=video, timestamps=(second,), size=size),),
+                offsets=(len(stamp) + 1,),
+            )
+        )
+    return turns
+
+
+def asked_frames(agent: NativeAgent, samples: Sequence[Sample], times: Sequence[float]) -> list[Turn]:
+    """Show frames and ask question after question about them.
+
+    Args:
+        agent: words questions and answers.
+        samples: of one video, at least one.
+        times: of the frames, in seconds.
+
+    Returns:
+        One turn per question; the first one's prompt shows the frames.
+    """
+    first, *others = samples
+    shown = replace(agent, look=lambda sample, budget, duration: list(times), view=_budget(agent))
+    state = shown.start(first)
+    state.calls_left = 1  # with none the prompt would say so
+    shown.ask(state, TurnKind.PLAN, 0, (), (), seed=0)
+    if state.asked is None:
+        raise ValueError(f"{len(times)} frames do not fit into the context of {agent.max_context} tokens; take fewer.")
+    turns = [replace(state.asked, reply_ids=_answer(agent, first))]
+    for sample in others:
+        prompt = agent.chat.extend([agent.answers.ask(sample)], closed=True)
+        turns.append(_turn(prompt.ids, _answer(agent, sample)))
+    return turns
+
+
+def window_times(duration: float, count: int, rng: Random) -> list[float]:
+    """Draw a window of ``count`` seconds and give the times of a frame a second; the whole video where it is shorter.
+
+    Args:
+        duration: of the video, in seconds.
+        count: of the frames, at most.
+        rng: draws where it begins.
+    """
+    first = rng.randint(0, max(0, int(duration) - count))
+    return [float(second) for second in range(first, min(first + count, int(duration)))]
+
+
+def _answer(agent: NativeAgent, sample: Sample) -> list[int]:
+    return [*agent.chat.chat.encode(agent.answers.write_answer(sample.answer, sample)), agent.chat.end_of_turn_id]
+
+
+def _size(agent: NativeAgent, video: str, count: int) -> tuple[int, int]:
+    held = agent.frames.metadata(video)
+    return _budget(agent).size(held.height, held.width, count, factor=agent.chat.sight.factor)
+
+
+def _budget(agent: NativeAgent) -> FrameBudget:
+    """Return the larger one of its budgets: a drill may show as many frames as any turn."""
+    return max(agent.view, agent.tool_view, key=lambda budget: budget.most_frames)
+
+
+def _turn(
+    prompt: list[int], reply: list[int], *, media: tuple[MediaRef, ...] = (), offsets: tuple[int, ...] = ()
+) -> Turn:
+    return Turn(
+        kind=TurnKind.PLAN,
+        round=0,
+        prompt_ids=prompt,
+        reply_ids=reply,
+        logprobs=[0.0] * len(reply),
+        policy_version=0,
+        seed=0,
+        text="",
+        media=media,
+        media_offsets=offsets,
+    )
