@@ -36,7 +36,8 @@ ENTRIES = {"configuration.py", "build.py", "train.py", "evaluate.py", "ask.py"} 
 ONLY_IN = {
     "vllm": {"engines/vllm.py", "engines/_vllm_compat.py", "engines/_vllm_media.py"},
     "hydra": ENTRIES,
-    "mcp": {"toolbox/mcp_client.py", "toolbox/mcp_server.py", "toolbox/mcp_tools.py"},
+    "mcp": {"toolbox/mcp_package.py"},
+    "jsonschema": {"toolbox/mcp_package.py"},
     "torchcodec": {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.glob("video/*.py")},
 }
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))

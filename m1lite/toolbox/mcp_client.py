@@ -18,8 +18,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, TypeVar
 
-import mcp.types as types
-from mcp import Client, MCPError, StdioServerParameters, stdio_client
+from m1lite.toolbox.mcp_package import Client, MCPError, StdioServerParameters, stdio_client, types
 
 T = TypeVar("T")
 _GRACE_SECONDS = 5.0

@@ -11,12 +11,9 @@ import io
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import mcp.types as types
-from mcp.server.lowlevel import Server
-from mcp.server.stdio import stdio_server
-
 from m1lite.records import Answer, Sample, Task, ToolCall
 from m1lite.toolbox.base import json_schema
+from m1lite.toolbox.mcp_package import Server, stdio_server, types
 from m1lite.toolbox.wording import number
 from m1lite.video.base import VideoError
 from m1lite.video.media import media_pixels

@@ -16,18 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-import mcp.types as types
-from jsonschema.exceptions import best_match
-from mcp import MCPError
 from PIL import Image
-from referencing import Registry
 
 from m1lite.records import MediaRef, ToolResult
 from m1lite.toolbox.arguments import Parameter, ToolArgumentError, shorten
 from m1lite.toolbox.base import ToolContext
 from m1lite.toolbox.execution import TransientToolError
 from m1lite.toolbox.mcp_client import McpServer, McpServerError
+from m1lite.toolbox.mcp_package import MCPError, Registry, jsonschema, types
 from m1lite.toolbox.sharing import shared
 
 _KINDS: dict[Any, type] = {
@@ -154,7 +150,7 @@ class ForeignSchema:
             return "it holds a number that is not finite"
         # The empty registry keeps a schema from having other documents fetched.
         checker = jsonschema.Draft202012Validator(self.schema, registry=Registry())
-        fault = best_match(checker.iter_errors(value))
+        fault = jsonschema.exceptions.best_match(checker.iter_errors(value))
         if fault is None:
             return None
         where = "".join(f"[{step!r}]" for step in fault.absolute_path)

@@ -30,9 +30,9 @@ def serve(config: DictConfig) -> None:
             from m1lite.toolbox.mcp_server import make_server, run_stdio
             from m1lite.video.base import VideoError
         except ModuleNotFoundError as missing:
-            if missing.name is None or missing.name.split(".")[0] not in ("mcp", "mcp_types"):
+            if missing.name != "mcp":
                 raise
-            print("The MCP server needs the package `mcp`; install it with `pip install m1lite[mcp]`.", file=sys.stderr)
+            print(missing, file=sys.stderr)
             sys.exit(2)
         try:
             server = make_server(instantiate(config.toolbox), str(config.video), max_side=config.max_side)

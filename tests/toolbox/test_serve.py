@@ -1,6 +1,7 @@
 """``python -m m1lite.toolbox.serve`` in a process of its own, and the official client over stdio."""
 
 import base64
+import importlib
 import io
 import json
 import os
@@ -12,11 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
+from m1lite.configuration import ConfigError, check, compose
 from m1lite.records import ToolCall
 from m1lite.toolbox import Toolbox, json_schema
 from m1lite.toolbox.clips import clip_tool
 from m1lite.toolbox.mcp_client import McpServer
 from m1lite.toolbox.mcp_tools import McpTool
+from m1lite.toolbox.serve import serve
 from m1lite.video.writer import write_video
 
 SERVE = [sys.executable, "-m", "m1lite.toolbox.serve"]
@@ -162,21 +165,25 @@ def test_lines_that_are_no_messages(folder):
     assert "error" in answers[3]
 
 
-def refused(*arguments, **environment):
-    done = subprocess.run(
-        [*SERVE, *arguments], capture_output=True, text=True, timeout=120, env={**os.environ, **environment}
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    return done.stderr
-
-
 @pytest.mark.slow
-def test_a_wrong_start_says_why(folder, tmp_path):
-    (tmp_path / "roots").mkdir()
-    outside = refused(f"video={folder}/grey.mp4", f"toolbox.frames.opener.policy.roots=[{tmp_path}/roots]")
-    assert "it is outside of the roots" in outside
-    assert "`video` has no value; give `video=...`" in refused()
-    (tmp_path / "mcp").mkdir()
-    (tmp_path / "mcp" / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'mcp'\", name='mcp')")
-    missing = refused(f"video={folder}/grey.mp4", PYTHONPATH=str(tmp_path))
-    assert missing.strip() == "The MCP server needs the package `mcp`; install it with `pip install m1lite[mcp]`."
+def test_the_policy_holds_for_the_servers_own_video(folder, tmp_path):
+    arguments = [f"video={folder}/grey.mp4", f"toolbox.frames.opener.policy.roots=[{tmp_path}]"]
+    done = subprocess.run([*SERVE, *arguments], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "grey.mp4': it is outside of the roots" in done.stderr
+
+
+def test_a_wrong_start_says_why(folder, monkeypatch, capsys):
+    with pytest.raises(ConfigError, match=r"`video` has no value; give `video=\.\.\.`"):
+        check(compose([], config_name="serve"))
+    for name in [name for name in sys.modules if name.startswith("m1lite.toolbox.mcp_")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    with pytest.raises(SystemExit) as end:
+        serve(compose([f"video={folder}/grey.mp4"], config_name="serve"))
+    assert end.value.code == 2
+    assert "install it with `pip install m1lite[mcp]`." in capsys.readouterr().err
+    with pytest.raises(
+        ModuleNotFoundError, match=r"need the package `mcp` .*; install it with `pip install m1lite\[mcp"
+    ):
+        importlib.import_module("m1lite.toolbox.mcp_tools")
