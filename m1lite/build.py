@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from m1lite.assembly import Member, PolicyWeights, make_engines
 from m1lite.callbacks.ahead import AheadRolloutCallback
 from m1lite.callbacks.rollout import RolloutCallback
+from m1lite.collaboration.loop import run
 from m1lite.configuration import ConfigError, conf_dir, run_config
 from m1lite.console import say
 from m1lite.data.drawn import DrawnScenes
@@ -145,6 +146,7 @@ def build_evaluator(config: DictConfig, party: Party, *, batch_size: int = 64) -
         max_rounds=rules.max_rounds,
         max_calls=rules.max_calls,
         batch_size=batch_size,
+        run_team=run if config.get("inference") is None else instantiate(config.inference),
         seed=config.seed,
     )
 

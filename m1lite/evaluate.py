@@ -36,6 +36,8 @@ def evaluate(config: DictConfig) -> None:
         hush_libraries()
         samples = list(build_data(run_config(run)).split(config.split))
         found, party = load_party(run, engine=config.get("engine"))
+        if config.get("inference") is not None:
+            found.inference = config.inference
     except (ConfigError, DataError, VideoError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -60,6 +60,7 @@ class Evaluator:
         max_rounds: of execution and communication.
         max_calls: of each agent.
         batch_size: samples that are played together.
+        run_team: plays a batch; ``loop.run`` or what stands in for it, such as several passes (passes.py).
         seed: of all replies; the same for every evaluation, so that comparisons are paired.
     """
 
@@ -70,6 +71,7 @@ class Evaluator:
     max_rounds: int = 5
     max_calls: int = 5
     batch_size: int = 64
+    run_team: Callable[..., list[Episode]] = run
     seed: int = 0
 
     def play(
@@ -99,7 +101,7 @@ class Evaluator:
         episodes: list[Episode] = []
         for start in range(0, len(samples), self.batch_size):
             batch = samples[start : start + self.batch_size]
-            episodes += run(
+            episodes += self.run_team(
                 batch,
                 players,
                 self.sampler,

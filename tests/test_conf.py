@@ -32,6 +32,7 @@ COMPANIONS = {
 
 def composed(*overrides: str) -> DictConfig:
     companions = [other for choice in overrides for other in COMPANIONS.get(choice, [])]
+    companions += ["experiment=videochat_r1_5" for choice in overrides if choice.startswith("inference=")]
     companions += ["toolbox=models" for choice in overrides if choice.startswith("backends/")]
     return compose([*overrides, "output_dir=/tmp/unused", "++root=/clips", *companions])
 

@@ -9,11 +9,17 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
+from m1lite.video.sampling import clue_times, joined_windows, rate_times, shot_times
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from m1lite.records import Sample
     from m1lite.video.budget import FrameBudget
+    from m1lite.video.sampling import Window
+
+Clues = dict[str, "list[Window]"]
+"""Sample id to windows in seconds, in any order."""
 
 
 class FirstLook(Protocol):
@@ -68,3 +74,33 @@ class GivenTimes:
             KeyError: if none are given for it.
         """
         return list(self.times[sample.id])
+
+
+@dataclass(frozen=True, slots=True)
+class DenserClues:
+    """Shows as many frames of the whole video as the budget would, more densely inside the question's clues."""
+
+    clues: Clues
+    density: float = 1.5
+    """Frames a second inside the clues over frames a second outside."""
+
+    def __call__(self, sample: Sample, budget: FrameBudget, duration: float) -> list[float]:
+        """Return the seconds; without a clue those of the whole video."""
+        uniform = budget.times(0.0, duration)
+        clues = joined_windows(0.0, duration, self.clues.get(sample.id, []))
+        return clue_times(0.0, duration, clues, len(uniform), density=self.density) if clues else uniform
+
+
+@dataclass(frozen=True, slots=True)
+class ClueSegments:
+    """Shows the question's clues alone, as many frames a second as the budget has room for."""
+
+    clues: Clues
+
+    def __call__(self, sample: Sample, budget: FrameBudget, duration: float) -> list[float]:
+        """Return the seconds; without a clue those of the whole video."""
+        clues = joined_windows(0.0, duration, self.clues.get(sample.id, []))
+        if not clues:
+            return budget.times(0.0, duration)
+        wanted = [second for start, end in clues for second in rate_times(start, end, budget.fps)]
+        return wanted if len(wanted) <= budget.most_frames else shot_times(clues, budget.most_frames)

@@ -157,7 +157,7 @@ def clue_times(
     _check_count(num_frames)
     if not 0 < density < math.inf:
         raise ValueError(f"`density` must be above 0, got {density}.")
-    inside = _joined(start, end, clues)
+    inside = joined_windows(start, end, clues)
     if not inside:
         return uniform_times(start, end, num_frames)
     outside = _gaps(start, end, inside)
@@ -299,11 +299,11 @@ def finer_windows(
         raise ValueError(f"`seconds` from {seconds[0]} to {seconds[-1]} leave the window from {start} to {end}.")
     edges = [float(start), *((early + late) / 2 for early, late in pairwise(seconds)), float(end)]
     around = [(edges[place], edges[place + 1]) for place, second in enumerate(seconds) if second in kept]
-    return _joined(start, end, around)
+    return joined_windows(start, end, around)
 
 
-def _joined(start: float, end: float, windows: Sequence[Window]) -> list[Window]:
-    """Clip windows to ``[start, end)``, sort them and join those that touch."""
+def joined_windows(start: float, end: float, windows: Sequence[Window]) -> list[Window]:
+    """Clip windows to ``[start, end)``, sort them and join those that touch; what is empty or outside is left out."""
     clipped = sorted((max(one, start), min(other, end)) for one, other in windows)
     joined: list[Window] = []
     for one, other in clipped:
