@@ -27,7 +27,7 @@ RANKS = [
         "report",
         "stages",
     ],
-    ["launch", "configuration", "build", "train", "evaluate", "ask", "serve"],
+    ["launch", "configuration", "build", "run_grounder", "train", "evaluate", "ask", "serve"],
 ]
 ORDER = [part for rank in RANKS for part in rank]
 PROGRAMS = {"toolbox/serve.py"}

@@ -1,6 +1,6 @@
 """What finds an event in a video: where the relevance of its seconds stands out, or a vision-language model's word.
 
-A team that m1lite trained is one more, in ``m1lite/run_grounder.py``.
+A team that m1lite trained is one more: ``m1lite/run_grounder.py``.
 """
 
 from __future__ import annotations
@@ -123,12 +123,26 @@ def proposals_of(reply: str, chosen: Window, count: int) -> list[Proposal]:
     spans = parse_interval(reply) if count == 1 else parse_intervals(reply)
     if spans is None:
         raise ModelError(f"The model named no span of time but {shorten(reply)}; say the event in other words.")
+    return inside_window(spans.reshape(-1, 2).tolist()[:count], chosen)
+
+
+def inside_window(spans: Sequence[Sequence[float]], chosen: Window) -> list[Proposal]:
+    """Cut spans to a window.
+
+    Args:
+        spans: start and end in seconds.
+        chosen: the window.
+
+    Raises:
+        ModelError: if there are spans but none reaches into the window.
+    """
     low, high = chosen
-    cut = [(max(start, low), min(end, high)) for start, end in spans.reshape(-1, 2).tolist()[:count]]
+    cut = [(max(start, low), min(end, high)) for start, end in spans]
     inside = [Proposal(start=start, end=end) for start, end in cut if start < end]
-    if cut and not inside:
+    if spans and not inside:
+        named = ", ".join(f"{number(start)} to {number(end)}" for start, end in spans)
         raise ModelError(
-            f"The model named {shorten(reply)}, which leaves nothing of the window from {number(low)} to "
-            f"{number(high)}; widen the window or say the event in other words."
+            f"What was named, {named}, leaves nothing of the window from {number(low)} to {number(high)}; widen the "
+            "window or say the event in other words."
         )
     return inside

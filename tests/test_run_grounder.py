@@ -1,0 +1,98 @@
+"""A trained team answers as a tool: what it is asked, which of its answers count, and a real run."""
+
+import pytest
+
+import m1lite.run_grounder
+from m1lite.records import Answer, Episode, Sample, Span, Task, ToolCall, Trajectory
+from m1lite.run_grounder import RunGrounder
+from m1lite.toolbox import Toolbox
+from m1lite.toolbox.backends.loading import ModelError
+from m1lite.toolbox.base import ToolContext
+from m1lite.toolbox.learned.events import EventGrounder
+from m1lite.toolbox.learned.grounders import Proposal
+from m1lite.video.cache import FrameCache
+from m1lite.video.reader import open_video
+
+
+def context(video="clip.mp4", duration=20.0):
+    return ToolContext(video=str(video), duration=duration, frames=FrameCache(2**24), look=None)
+
+
+def span(start, end):
+    return Answer(spans=(Span(start=start, end=end),))
+
+
+@pytest.fixture
+def team(monkeypatch):
+    """Loads no run; its agents answer what ``answers`` holds, the first of them as the team."""
+
+    class Party:
+        agents = ("ada", "bea", "cyd")
+
+        def __init__(self):
+            self.answers, self.asked, self.loads = [span(3, 8), None, span(4, 9)], [], 0
+
+        def play(self, agents, samples, *, temperature):
+            assert (agents, temperature) == (self.agents, 0.0)
+            self.asked += samples
+            own = {name: Trajectory(agent=name, answer=one) for name, one in zip(agents, self.answers, strict=True)}
+            return [
+                Episode(
+                    sample=samples[0], index=0, seed=0, visible={}, trajectories=own, answer=next(iter(self.answers))
+                )
+            ]
+
+    party = Party()
+
+    def load(run, *, engine):
+        assert str(run) == "here"
+        assert engine["_target_"].startswith("m1lite.engines.hf")
+        party.loads += 1
+        return {}, party
+
+    monkeypatch.setattr(m1lite.run_grounder, "find_run", lambda run: run)
+    monkeypatch.setattr(m1lite.run_grounder, "load_party", load)
+    monkeypatch.setattr(m1lite.run_grounder, "build_evaluator", lambda config, party: party)
+    return party
+
+
+def test_the_team_is_asked_in_its_own_words_and_loaded_once(team):
+    grounder = RunGrounder("here", question="when does {event} happen?")
+    assert team.loads == 0
+    assert grounder(context(), "a {jump}", (0, 20), 1) == [Proposal(start=3, end=8)]
+    assert grounder(context(), "a fall", (0, 20), 3) == [Proposal(start=3, end=8), Proposal(start=4, end=9)]
+    assert team.loads == 1
+    assert [sample.question for sample in team.asked] == ["when does a {jump} happen?", "when does a fall happen?"]
+    assert {(sample.task, sample.duration, sample.answer) for sample in team.asked} == {
+        (Task.GROUNDING, 20.0, Answer())
+    }
+
+
+def test_windows_and_no_answer(team):
+    grounder = RunGrounder("here")
+    assert grounder(context(), "red", (5, 20), 1) == [Proposal(start=5, end=8)]
+    with pytest.raises(ModelError, match="What was named, 3 to 8, leaves nothing of the window from 10 to 20"):
+        grounder(context(), "red", (10, 20), 1)
+    team.answers = [None, None, None]
+    with pytest.raises(ModelError, match="The team named no span of time"):
+        grounder(context(), "red", (0, 20), 1)
+    with pytest.raises(ValueError, match=r"`question` is 'when'; it needs \{event\}"):
+        RunGrounder("here", question="when")
+
+
+@pytest.mark.slow
+def test_a_real_run_says_what_ask_prints(program, small_run, world):
+    video = world.video("test", 0)
+    out = program("m1lite.ask", f"video={video}", "question=when red-square", f"run={small_run}", "engine=hf")[1]
+    answer = out.splitlines()[0].removeprefix("team").strip()
+    toolbox = Toolbox(EventGrounder(RunGrounder(small_run)).tools, FrameCache(2**24))
+    asked = Sample(
+        id="a", video=str(video), duration=open_video(video).metadata.duration, task=Task.CAPTION, question="?",
+        answer=Answer(),
+    )  # fmt: skip
+    (result,) = toolbox.run([(asked, ToolCall(tool="grounding_tool", args={"event": "red-square"}))])
+    if result.error is None:
+        assert answer == "{} s to {} s".format(*result.text.split()[1:])
+    else:
+        assert answer == "no answer"
+        assert "The team named no span of time" in result.error
