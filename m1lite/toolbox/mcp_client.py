@@ -39,9 +39,10 @@ class McpServerError(RuntimeError):
 class McpServer:
     """An MCP server in a process of its own, over standard input and output.
 
-    The process starts with the first use and again with the first use after it has died, after it was stopped because
-    it no longer answered, and in a forked child. It ends with this object or with the program. Its standard error is
-    the program's. Safe for threads: calls are under way side by side, as far as the server works side by side.
+    The process starts with the first use, and anew with the use after one that found it dead, after it was stopped
+    because it no longer answered, and in a forked child. It ends with this object or with the program. Its standard
+    error is the program's. Safe for threads: calls are under way side by side, as far as the server works so. The
+    length of what it answers is bounded only where a result is read: a server is trusted as far as its command is.
 
     Args:
         command: the program and its arguments; no shell reads them.

@@ -36,7 +36,7 @@ _MAX_NESTING = 8
 
 
 class McpTool:
-    """A ``Tool`` whose work an MCP server does.
+    """A ``Tool`` whose work an MCP server does: one that looks, not one that acts, since equal calls are made once.
 
     Where the server dies or hangs, the call is an error result; it is made again only if the server says that the tool
     changes nothing, or nothing more when called twice.
@@ -82,13 +82,16 @@ class McpTool:
         Raises:
             ToolArgumentError: if the server refuses the call.
             TransientToolError: if the server died and another call does no harm.
-            McpServerError: if it died otherwise, does not start, or misses its deadline.
+            McpServerError: if it died otherwise, does not start, fails, or misses its deadline.
         """
         given = args if self._video_argument is None else {**args, self._video_argument: context.video}
         try:
             result = self._server.call(self.name, given)
         except MCPError as refusal:
-            raise ToolArgumentError(f"`{self.name}` was refused by its server: {refusal.error.message}") from None
+            said = f"`{self.name}` was refused by its server: {refusal.error.message}"
+            if refusal.error.code == types.INVALID_PARAMS:
+                raise ToolArgumentError(said) from None
+            raise McpServerError(said, died=False) from None
         except McpServerError as fault:
             if fault.died and self._safe_again:
                 raise TransientToolError(str(fault)) from None

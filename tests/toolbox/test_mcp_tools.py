@@ -1,5 +1,7 @@
 """Agents' calls that a real MCP server in another process answers, over stdio, through the runner."""
 
+import os
+import signal
 import sys
 import threading
 import time
@@ -150,6 +152,10 @@ def test_a_crash_is_an_error_result_and_the_server_is_started_anew(tmp_path, run
     assert result.error.endswith("has died; another call starts it anew.")
     assert (tmp_path / "starts").read_text() == ".", "a tool that may change something is not called again"
     assert run(McpTool(server, "crash_twice")).text == "start 3", "one that changes nothing is"
+    add = McpTool(server, "add")
+    os.kill(int(run(add, first=1).text.split()[-1]), signal.SIGKILL)
+    assert run(add, first=1).error.endswith("has died; another call starts it anew."), "while nobody called"
+    assert run(add, first=1).text.startswith("3 by ")
     server.close()
 
 
@@ -169,8 +175,6 @@ def test_a_server_that_hangs_whole_is_stopped(tmp_path, run):
 
 
 def _alive(text):
-    import os
-
     os.kill(int(text.split()[-1]), 0)
 
 
