@@ -49,6 +49,9 @@ def find_images(uri: str, fps: float, policy: VideoPolicy) -> list[Path]:
     if not 0 < fps < float("inf"):
         raise ValueError(f"`image_fps` must be above 0, got {fps}.")
     path = file_path(uri)
+    # Before any folder is listed: the part of the pattern that is a plain path, such as that of `frames/../../*`.
+    plain = Path(path) if Path(path).is_dir() else Path(re.split(r"[*?[]", path)[0] + "*").parent
+    policy.local_path(str(plain))
     found = [Path(name) for name in (glob(f"{glob_escape(path)}/*") if Path(path).is_dir() else glob(path))]
     files = sorted((one for one in found if one.suffix.lower() in SUFFIXES), key=lambda one: natural_order(str(one)))
     if not files:

@@ -140,6 +140,24 @@ def test_links_out_of_the_roots_are_refused(folder, tmp_path_factory):
         open_video(folder, image_fps=1, policy=VideoPolicy(roots=(str(folder),)))
 
 
+def test_no_folder_outside_of_the_roots_is_listed(folder, tmp_path_factory):
+    inside = tmp_path_factory.mktemp("inside")
+    policy = VideoPolicy(roots=(str(inside),))
+    (inside / "link").symlink_to(folder)
+    for uri in (
+        folder,
+        f"{folder}/*.txt",
+        f"file://{folder}",
+        f"{inside}/../{folder.name}/*.none",
+        f"{inside}/link/*",
+        "/*",
+    ):
+        with pytest.raises(VideoError, match=r"Refused to read .*: it is outside of the roots"):
+            open_video(uri, image_fps=1, policy=policy)
+    with pytest.raises(VideoError, match=r"the scheme 'file' is not allowed"):
+        open_video(f"{folder}/*.none", image_fps=1, policy=VideoPolicy(schemes=("https",)))
+
+
 def test_through_the_cache(folder, numbers):
     cache = FrameCache(10**6, opener=lambda uri: open_video(uri, image_fps=2))
     for _ in range(2):
