@@ -2,6 +2,7 @@
 
 import pytest
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from m1lite.configuration import ConfigError, check, compose, conf_dir
 from m1lite.toolbox import json_schema
@@ -25,12 +26,9 @@ def build(tmp_path):
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_makes_the_tools_and_no_model(build, tmp_path, choice):
-    group, name = choice.split("=")
-    missing = (
-        []
-        if "endpoint" in name or group.endswith(("relevance", "grounder"))
-        else [f"{group.replace('/', '.')}.model=/missing"]
-    )
+    key = choice.split("=")[0].replace("/", ".")
+    node = OmegaConf.select(compose(["toolbox=models", choice]), key)
+    missing = [f"{key}.model=/missing"] if isinstance(node.get("model"), str) else []
     toolbox = build(choice, *missing)  # loading it would be an error
     assert list(toolbox.names)[:8] == EIGHT
     assert all(json_schema(toolbox[tool])["function"]["description"] for tool in toolbox.names)

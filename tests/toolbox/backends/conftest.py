@@ -23,6 +23,15 @@ from transformers import (
     Owlv2ImageProcessor,
     Owlv2Processor,
     PreTrainedTokenizerFast,
+    Sam2HieraDetConfig,
+    Sam2ImageProcessor,
+    Sam2VideoConfig,
+    Sam2VideoMaskDecoderConfig,
+    Sam2VideoModel,
+    Sam2VideoProcessor,
+    Sam2VideoPromptEncoderConfig,
+    Sam2VideoVideoProcessor,
+    Sam2VisionConfig,
     Siglip2Config,
     Siglip2ImageProcessor,
     Siglip2Model,
@@ -199,3 +208,45 @@ def tiny_whisper(folder):
 def whisper_folder(tmp_path_factory):
     torch.manual_seed(0)
     return tiny_whisper(tmp_path_factory.mktemp("whisper"))
+
+
+def tiny_sam2(folder):
+    """Write a SAM 2 that sees 64 x 64 pixels; its memory has 64 channels, which the class does not let shrink."""
+    backbone = Sam2HieraDetConfig(
+        hidden_size=8, image_size=[64, 64], blocks_per_stage=[1, 1, 2, 1], embed_dim_per_stage=[8, 16, 32, 64],
+        num_attention_heads_per_stage=[1, 1, 2, 2], window_size_per_stage=[4, 4, 4, 2], global_attention_blocks=[3],
+        window_positional_embedding_background_size=[2, 2],
+    )  # fmt: skip
+    vision = Sam2VisionConfig(
+        backbone_config=backbone, backbone_channel_list=[64, 32, 16, 8], fpn_hidden_size=128,
+        backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]],
+    )  # fmt: skip
+    prompts = {"hidden_size": 128, "image_size": 64, "patch_size": 16, "mask_input_channels": 4}
+    masks = {
+        "hidden_size": 128,
+        "mlp_dim": 32,
+        "num_attention_heads": 2,
+        "iou_head_depth": 2,
+        "iou_head_hidden_dim": 32,
+    }
+    config = Sam2VideoConfig(
+        vision_config=vision, prompt_encoder_config=Sam2VideoPromptEncoderConfig(**prompts),
+        mask_decoder_config=Sam2VideoMaskDecoderConfig(**masks), image_size=64, memory_attention_hidden_size=128,
+        memory_attention_num_layers=1, memory_attention_feed_forward_hidden_size=32,
+        memory_attention_rope_feat_sizes=[4, 4], memory_encoder_hidden_size=128, memory_encoder_output_channels=64,
+        mask_downsampler_embed_dim=128, memory_fuser_embed_dim=128, memory_fuser_intermediate_dim=32,
+        memory_fuser_num_layers=1,
+    )  # fmt: skip
+    size = {"height": 64, "width": 64}
+    pictures = Sam2ImageProcessor(size=size, mask_size={"height": 16, "width": 16})
+    model = Sam2VideoModel(config)
+    with torch.no_grad():  # random weights of the usual size give masks of the whole picture
+        for parameter in model.parameters():
+            parameter.mul_(2 if parameter.dim() > 1 else 1)
+    return save(model, Sam2VideoProcessor(pictures, Sam2VideoVideoProcessor(size=size)), folder)
+
+
+@pytest.fixture(scope="session")
+def sam2_folder(tmp_path_factory):
+    torch.manual_seed(1)
+    return tiny_sam2(tmp_path_factory.mktemp("sam2"))
