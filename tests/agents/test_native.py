@@ -1,5 +1,8 @@
 """Agents that see and call tools natively: whole episodes by script, and two of them on real engines and a trainer."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import AutoConfig, AutoProcessor
@@ -23,8 +26,10 @@ from m1lite.modules.update import AgentUpdate
 from m1lite.records import Answer, MessageKind, Sample, Span, Status, Task, ToolCall, TurnKind
 from m1lite.toolbox import Toolbox
 from m1lite.toolbox.clips import ClipTools
+from m1lite.toolbox.mcp_tools import mcp_tool
 from m1lite.video.budget import FrameBudget
 from m1lite.video.cache import FrameCache
+from m1lite.video.media import media_pixels
 
 CALL = '<tool_call>\n{"name": "video_clip", "arguments": {"start": 2, "end": 4, "fps": 1}}\n</tool_call>'
 ANSWER = "<think>seen</think><answer>2.00 to 4.00</answer>"
@@ -114,6 +119,17 @@ def test_several_calls_of_a_turn_are_all_answered(talk):
     assert len(trajectory.turns[1].media) == 3
     assert trajectory.turns[1].media[2].box == (0.0, 0.0, 0.5, 0.5)
     assert read[1].count("<tool_response>") == 2
+
+
+def test_an_image_of_another_program_is_shown_like_a_frame(talk, frames, tmp_path):
+    server = Path(__file__).parents[1] / "toolbox" / "mcp_worker.py"
+    tool = mcp_tool("picture", [sys.executable, str(server), str(tmp_path / "starts")], images=str(tmp_path))
+    line = '<tool_call>{"name": "picture", "arguments": {"side": 16}}</tool_call>'
+    _, trajectory, read = talk(line, ANSWER, tools=[tool])
+    (media,) = trajectory.turns[1].media
+    assert (media.uri, media.timestamps) == (trajectory.results[0].media[0].uri, (0.0,))
+    assert (media_pixels(frames, media) == 51).all()
+    assert "<tool_response>\na square\n<0.0 seconds><|vision_start|>" in read[1]
 
 
 @pytest.mark.parametrize(
