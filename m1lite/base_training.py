@@ -41,6 +41,8 @@ class Schedule:
 
     seconds: float
     """Wall time, at most."""
+    steps: int | None = None
+    """Optimiser steps, at most; ``None`` goes by time alone. Validations then come after equal numbers of steps."""
     cooldown: float = 0.5
     """Share of the seconds over which the learning rate falls to 0 at the end."""
     num_validations: int = 5
@@ -177,6 +179,7 @@ class BaseTraining(ABC):
             model,
             optimizer=optimizer,
             seconds=seconds,
+            steps=schedule.steps,
             cooldown=schedule.cooldown,
             features=shown,
             packing=shown is not None,  # one long system prompt stands before every row
@@ -190,7 +193,11 @@ class BaseTraining(ABC):
             enable_model_summary=False,
             enable_progress_bar=show_progress,
             num_sanity_val_steps=0,
-            val_check_interval=timedelta(seconds=seconds / schedule.num_validations),
+            val_check_interval=(
+                timedelta(seconds=seconds / schedule.num_validations)
+                if schedule.steps is None
+                else max(1, schedule.steps // schedule.num_validations)
+            ),
             check_val_every_n_epoch=None,
             log_every_n_steps=20,
         )

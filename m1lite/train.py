@@ -29,6 +29,13 @@ def train(config: DictConfig) -> None:
     """Run all stages, in as many processes as the trainer has devices."""
     job = HydraConfig.get()
     config = resumed(config, job.overrides.task)
+    if config.get("chain"):
+        from m1lite.chain import run_chain
+
+        directory = Path(config.output_dir)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
+        sys.exit(run_chain(list(config.chain), job.overrides.task, directory))
     devices = config.trainer.devices
     if devices > 1 and not under_launcher():
         arguments = [*job.overrides.task, f"hydra.run.dir={job.runtime.output_dir}", "hydra.job.chdir=false"]

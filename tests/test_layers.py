@@ -20,6 +20,7 @@ RANKS = [
         "base_training",
         "cold_start",
         "native_start",
+        "trace_start",
         "console",
         "evaluation",
         "ledger",
@@ -27,7 +28,7 @@ RANKS = [
         "report",
         "stages",
     ],
-    ["launch", "configuration", "build", "run_grounder", "train", "evaluate", "ask", "serve"],
+    ["launch", "configuration", "chain", "build", "run_grounder", "train", "evaluate", "ask", "serve"],
 ]
 ORDER = [part for rank in RANKS for part in rank]
 PROGRAMS = {"toolbox/serve.py"}

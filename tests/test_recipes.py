@@ -42,6 +42,8 @@ RECIPES = {
     "timesearch_r": (["choice", "gqa"], {"format", "accuracy", "completeness"}),
 }
 """The tasks of a recipe's data, and the names of its reward's terms."""
+VITAL = ("vital", "vital_reasoning", "vital_tool")
+"""Run one after the other in tests/test_chain.py."""
 TINY = [
     *("team=tiny_seeing", "trainer=cpu", "engine=hf", "engine.dtype=float32", "~engine.kv_cache_bytes", "logger=csv"),
     *("trainer.devices=1", "trainer.max_steps=1", "trainer.limit_val_batches=0", "data.batch_size=2"),
@@ -70,18 +72,27 @@ def write_data(folder, tasks):
     return root
 
 
+def base_at(folder):
+    return f"team.bases.seer.directory={folder / 'seer'}"
+
+
+def run_recipe(overrides):
+    """Run a recipe in this process."""
+    from m1lite.build import build_stages
+
+    config = compose(overrides)
+    check(config)
+    build_stages(config).run()
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_takes_a_step(recipe, folder, tmp_path, capfd):
-    from m1lite.build import build_stages
-
     tasks, terms = RECIPES[recipe]
     places = [f"root={write_data(folder, tasks)}", f"output_dir={tmp_path}", f"cache_dir={tmp_path / 'cache'}"]
     kept = ["~rl.refill"] if recipe in ("videozoomer", "timesearch_r") else []  # or nothing is left to learn from
-    config = compose([f"experiment={recipe}", *TINY, *kept, *places, f"team.bases.seer.directory={folder / 'seer'}"])
-    check(config)
-    build_stages(config).run()
+    run_recipe([f"experiment={recipe}", *TINY, *kept, *places, base_at(folder)])
     rows = [json.loads(line) for line in (tmp_path / "trajectories.jsonl").read_text().splitlines()]
     assert len([row for row in rows if row["split"] == "train"]) == 2 * 2
     logged = [row for table in tmp_path.glob("csv/*/metrics.csv") for row in csv.DictReader(table.open())]
@@ -97,4 +108,4 @@ def test_every_recipe_is_run_here():
     from m1lite.configuration import conf_dir
 
     files = (conf_dir() / "experiment").glob("*.yaml")
-    assert {file.stem for file in files if "root=folder" in file.read_text()} == set(RECIPES)
+    assert {file.stem for file in files if "root=folder" in file.read_text()} == {*RECIPES, *VITAL}
