@@ -1,6 +1,6 @@
 """Tools of an MCP server as tools of agents: the schema is the server's, results become text and frames.
 
-The server's process is mcp_client.py's matter. Needs the extra ``mcp``.
+One line of YAML makes one, see served.py; the server's process is mcp_client.py's matter. Needs the extra ``mcp``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from m1lite.toolbox.base import ToolContext
 from m1lite.toolbox.execution import TransientToolError
 from m1lite.toolbox.mcp_client import McpServer, McpServerError
 from m1lite.toolbox.mcp_package import MCPError, Registry, jsonschema, types
-from m1lite.toolbox.sharing import shared
 
 _KINDS: dict[Any, type] = {
     "string": str, "integer": int, "number": float, "boolean": bool, "array": list, "object": dict,
@@ -114,31 +113,6 @@ class McpTool:
         if result.is_error:
             return ToolResult(error=text or f"`{self.name}` failed and said nothing.")
         return ToolResult(text=text, media=tuple(media))
-
-
-def mcp_tool(
-    name: str,
-    command: Sequence[str],
-    *,
-    video_argument: str | None = None,
-    images: str | None = None,
-    **process: Any,
-) -> McpTool:
-    """Make one tool of the server that a command starts; tools of equal commands share one process.
-
-    Args:
-        name: the tool's name there.
-        command: the program and its arguments.
-        video_argument: see :class:`McpTool`.
-        images: see :class:`McpTool`.
-        process: further arguments of :class:`~m1lite.toolbox.mcp_client.McpServer`.
-
-    Raises:
-        McpServerError: if the server does not start.
-        ValueError: as :class:`McpTool` and :class:`~m1lite.toolbox.mcp_client.McpServer` do.
-    """
-    server = shared(McpServer, command=list(command), **process)
-    return McpTool(server, name, video_argument=video_argument, images=images)
 
 
 @dataclass(frozen=True, slots=True)

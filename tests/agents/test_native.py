@@ -26,7 +26,7 @@ from m1lite.modules.update import AgentUpdate
 from m1lite.records import Answer, MessageKind, Sample, Span, Status, Task, ToolCall, TurnKind
 from m1lite.toolbox import Toolbox
 from m1lite.toolbox.clips import ClipTools
-from m1lite.toolbox.mcp_tools import mcp_tool
+from m1lite.toolbox.served import mcp_tool
 from m1lite.video.budget import FrameBudget
 from m1lite.video.cache import FrameCache
 from m1lite.video.media import media_pixels

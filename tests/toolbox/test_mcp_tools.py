@@ -12,7 +12,8 @@ import pytest
 from m1lite.records import Status, ToolCall
 from m1lite.toolbox import Toolbox, json_schema
 from m1lite.toolbox.mcp_client import McpServer, McpServerError
-from m1lite.toolbox.mcp_tools import ForeignSchema, McpTool, mcp_tool
+from m1lite.toolbox.mcp_tools import ForeignSchema, McpTool
+from m1lite.toolbox.served import mcp_tool
 from m1lite.video.cache import FrameCache
 from m1lite.video.media import media_pixels
 
@@ -212,7 +213,7 @@ def test_tools_of_a_configuration_share_a_process(tmp_path, run):
     from hydra.utils import instantiate
 
     lines = {
-        name: {"_target_": "m1lite.toolbox.mcp_tools.mcp_tool", "name": name, "command": _command(tmp_path)}
+        name: {"_target_": "m1lite.toolbox.served.mcp_tool", "name": name, "command": _command(tmp_path)}
         for name in ("add", "fail")
     }
     tools = instantiate({"_target_": "m1lite.configuration.listed", **lines})

@@ -1,7 +1,6 @@
 """``python -m m1lite.toolbox.serve`` in a process of its own, and the official client over stdio."""
 
 import base64
-import importlib
 import io
 import json
 import os
@@ -11,6 +10,8 @@ import textwrap
 
 import pytest
 import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 from PIL import Image
 
 from m1lite.configuration import ConfigError, check, compose
@@ -183,7 +184,8 @@ def test_a_wrong_start_says_why(folder, monkeypatch, capsys):
         serve(compose([f"video={folder}/grey.mp4"], config_name="serve"))
     assert end.value.code == 2
     assert "install it with `pip install m1lite[mcp]`." in capsys.readouterr().err
+    line = {"_target_": "m1lite.toolbox.served.mcp_tool", "name": "ocr", "command": ["true"]}
     with pytest.raises(
-        ModuleNotFoundError, match=r"need the package `mcp` .*; install it with `pip install m1lite\[mcp"
+        InstantiationException, match=r"need the package `mcp` .*; install it with `pip install m1lite\[m"
     ):
-        importlib.import_module("m1lite.toolbox.mcp_tools")
+        instantiate(line)
