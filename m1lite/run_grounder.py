@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from m1lite.build import build_evaluator, load_party
 from m1lite.configuration import conf_dir, find_run
 from m1lite.records import Answer, Sample, Task
-from m1lite.toolbox.backends.loading import ModelError
+from m1lite.toolbox.backends.loading import LOADING, ModelError
 from m1lite.toolbox.learned.grounders import Proposal, inside_window
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ class RunGrounder:
 
     def _load(self) -> tuple[Evaluator, Party]:
         engine: Any = None if self._engine is None else OmegaConf.load(conf_dir() / "engine" / f"{self._engine}.yaml")
-        config, party = load_party(find_run(None if self._run is None else str(self._run)), engine=engine)
+        with LOADING:
+            config, party = load_party(find_run(None if self._run is None else str(self._run)), engine=engine)
         return build_evaluator(config, party), party
 
 

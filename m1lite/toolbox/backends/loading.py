@@ -10,11 +10,15 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import RLock
+from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
+
+LOADING = Lock()
+"""Held by the one thread that loads: transformers changes torch's initialisation meanwhile, for all threads, and tied
+weights of a second model were found to be drawn anew."""
 
 
 class ModelError(RuntimeError):
@@ -103,9 +107,10 @@ class ModelSource:
             # Pickled weights and code from a hub could run anything.
             options: dict[str, Any] = {"revision": self._revision or "main", "trust_remote_code": False}
             processor = getattr(transformers, self._processor_class).from_pretrained(self.name, **options)
-            model = getattr(transformers, self._model_class).from_pretrained(
-                self.name, dtype=self._dtype, use_safetensors=True, **options
-            )
+            with LOADING:
+                model = getattr(transformers, self._model_class).from_pretrained(
+                    self.name, dtype=self._dtype, use_safetensors=True, **options
+                )
         # The loaders of transformers raise many kinds of errors for what they find.
         except Exception as error:
             raise ModelError(

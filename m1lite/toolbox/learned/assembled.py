@@ -13,7 +13,8 @@ from m1lite.toolbox.learned.grounders import RelevanceGrounder
 from m1lite.toolbox.learned.places import Depth, Detector, Places
 from m1lite.toolbox.learned.relevance import FrameRelevance, ImageTextModel, Relevance, TextRelevance, TextScorer
 from m1lite.toolbox.learned.search import FrameSeeker, Search
-from m1lite.toolbox.learned.speech import Speech
+from m1lite.toolbox.learned.speech import Speech, SpeechReader, SubtitlesBeside, Transcriber
+from m1lite.toolbox.learned.tracking import Tracker, Tracking
 from m1lite.toolbox.learned.viewing import Viewing
 
 
@@ -55,6 +56,8 @@ def model_tools(
     viewer: Viewer | None = None,
     detector: Detector | None = None,
     depth: Depth | None = None,
+    tracker: Tracker | None = None,
+    transcriber: Transcriber | None = None,
 ) -> list[Tool]:
     """Make the tools of these models.
 
@@ -65,14 +68,13 @@ def model_tools(
         viewer: looks and writes: sampling, browsers, questions and captions.
         detector: of named objects: the spatial tool.
         depth: adds to the spatial tool what is nearer.
+        tracker: of an object from its first box.
+        transcriber: hears what is said in videos that have no subtitles beside them.
 
     Raises:
         ValueError: if there is no model, a scorer without a viewer or beside an encoder, or depth without a detector.
     """
-    if scorer is not None and (viewer is None or encoder is not None):
-        raise ValueError("`scorer` searches the captions of a `viewer` in place of an `encoder`; give it without one.")
-    if depth is not None and detector is None:
-        raise ValueError("`depth` is told of detected objects; give a `detector` too.")
+    _check_company(scorer, viewer, encoder, depth, detector)
     tools: list[Tool] = []
     relevance: Relevance | None = None
     if viewer is not None:
@@ -87,6 +89,23 @@ def model_tools(
         tools += [*Search(relevance).tools, *EventGrounder(RelevanceGrounder(relevance)).tools]
     if detector is not None:
         tools += Places(detector, depth=depth).tools
+    if tracker is not None:
+        tools += Tracking(tracker).tools
+    if transcriber is not None:
+        tools += SpeechReader(Speech(index, transcriber, subtitles=SubtitlesBeside())).tools
     if not tools:
-        raise ValueError("There is no model: give an `encoder`, a `viewer` or a `detector`.")
+        raise ValueError("There is no model: give an `encoder`, `viewer`, `detector`, `tracker` or `transcriber`.")
     return tools
+
+
+def _check_company(
+    scorer: TextScorer | None,
+    viewer: Viewer | None,
+    encoder: ImageTextModel | None,
+    depth: Depth | None,
+    detector: Detector | None,
+) -> None:
+    if scorer is not None and (viewer is None or encoder is not None):
+        raise ValueError("`scorer` searches the captions of a `viewer` in place of an `encoder`; give it without one.")
+    if depth is not None and detector is None:
+        raise ValueError("`depth` is told of detected objects; give a `detector` too.")

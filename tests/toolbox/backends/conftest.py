@@ -128,6 +128,8 @@ def tiny_owlv2(folder):
     pictures = Owlv2ImageProcessor(size={"height": 32, "width": 32})
     tokenizer.model_max_length = 16
     model = Owlv2ForObjectDetection(config)
+    with torch.no_grad():  # boxes near the patches that they are of; else random weights put them to the edges
+        model.box_head.dense2.weight.mul_(0.01)
     return save(model, Owlv2Processor(pictures, tokenizer), folder)
 
 
@@ -154,23 +156,45 @@ def detector_folder(request, tmp_path_factory):
     return request.param(tmp_path_factory.mktemp(request.param.__name__))
 
 
-@pytest.fixture(scope="session", params=["relative", "metric"])
-def depth_folder(request, tmp_path_factory):
+@pytest.fixture
+def owlv2_folder(tmp_path):
     torch.manual_seed(0)
+    return tiny_owlv2(tmp_path / "owlv2")
+
+
+def tiny_depth(folder, kind):
     backbone = Dinov2Config(
         hidden_size=32, num_hidden_layers=4, num_attention_heads=2, mlp_ratio=2, image_size=56, patch_size=14,
         out_features=["stage1", "stage2", "stage3", "stage4"], reshape_hidden_states=False,
     )  # fmt: skip
     config = DepthAnythingConfig(
         backbone_config=backbone, reassemble_hidden_size=32, neck_hidden_sizes=[8, 8, 8, 8], fusion_hidden_size=8,
-        head_hidden_size=8, depth_estimation_type=request.param, max_depth=20,
+        head_hidden_size=8, depth_estimation_type=kind, max_depth=20,
     )  # fmt: skip
     model = DepthAnythingForDepthEstimation(config)
     with torch.no_grad():  # random weights of the usual size give a flat map that the last rectifier cuts off
         for parameter in model.head.parameters():
             parameter.normal_(0.2, 0.5)
     pictures = DPTImageProcessor(size={"height": 56, "width": 56}, ensure_multiple_of=14)
-    return save(model, pictures, tmp_path_factory.mktemp(f"depth_{request.param}"))
+    return save(model, pictures, folder)
+
+
+@pytest.fixture(scope="session", params=["relative", "metric"])
+def depth_folder(request, tmp_path_factory):
+    torch.manual_seed(0)
+    return tiny_depth(tmp_path_factory.mktemp(f"depth_{request.param}"), request.param)
+
+
+@pytest.fixture
+def depth_anything_folder(tmp_path):
+    torch.manual_seed(0)
+    return tiny_depth(tmp_path / "depth", "relative")
+
+
+@pytest.fixture
+def siglip_folder(tmp_path):
+    torch.manual_seed(0)
+    return tiny_siglip(tmp_path / "siglip")
 
 
 def tiny_whisper(folder):

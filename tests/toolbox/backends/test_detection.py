@@ -3,6 +3,7 @@
 import pytest
 import torch
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
+from transformers.models.owlv2.modeling_owlv2 import Owlv2ObjectDetectionOutput
 
 from m1lite.toolbox.backends.detection import ZeroShotDetector
 
@@ -43,6 +44,39 @@ def test_the_threshold_leaves_out(detector_folder, pixels):
     kept = ZeroShotDetector(detector_folder, threshold=middle)(pixels, "cat")
     assert kept == [[one for one in objects if one.score > middle] for objects in every]
     assert ZeroShotDetector(detector_folder, threshold=1.0)(pixels, "cat") == [[], [], []]
+
+
+def test_logits_and_boxes_of_owlv2_by_hand(owlv2_folder, monkeypatch):
+    """A picture of 40 x 64 is padded below to a square of 64; OWLv2's boxes are shares of that square."""
+    detector = ZeroShotDetector(owlv2_folder, threshold=0.5, batch_size=2)
+    rows = [  # score, centre and size as shares of the square, corners in pixels or None where it is left out
+        (0.6, (0.5, 0.25, 0.5, 0.25), (16, 8, 48, 24)),
+        (0.9, (0.25, 0.5, 0.25, 0.5), (8, 16, 24, 40)),  # reaches to 48, below the picture
+        (0.49, (0.5, 0.25, 0.5, 0.25), None),  # below the threshold
+        (0.7, (0.0, 0.125, 0.5, 0.25), (0, 0, 16, 16)),  # begins left of the picture
+        (0.8, (0.5, 0.9, 0.5, 0.1), None),  # in the padding alone
+    ]
+    scores = torch.tensor([row[0] for row in rows])
+    outputs = Owlv2ObjectDetectionOutput(
+        logits=torch.logit(scores)[None, :, None].repeat(2, 1, 1),
+        pred_boxes=torch.tensor([row[1] for row in rows])[None].repeat(2, 1, 1),
+    )
+    outputs.logits[1] -= 10  # nothing in the second picture
+    with detector._source.use() as loaded:
+        monkeypatch.setattr(loaded.model, "forward", lambda **inputs: outputs)
+    found = detector(torch.zeros(2, 3, 40, 64, dtype=torch.uint8), "dog")
+    assert found[1] == []
+    assert [one.score for one in found[0]] == pytest.approx([0.9, 0.7, 0.6])
+    boxes = [(one.box.left, one.box.top, one.box.right, one.box.bottom) for one in found[0]]
+    for box, expected in zip(boxes, [rows[1][2], rows[3][2], rows[0][2]], strict=True):
+        assert box == pytest.approx(expected, abs=1e-3)
+    # A tall picture is padded on the right.
+    (tall, _) = detector(torch.zeros(2, 3, 64, 40, dtype=torch.uint8), "dog")
+    assert [one.score for one in tall] == pytest.approx([0.9, 0.8, 0.7, 0.6])
+    corners = [(one.box.left, one.box.top, one.box.right, one.box.bottom) for one in tall]
+    assert corners[0] == pytest.approx((8, 16, 24, 48), abs=1e-3)
+    assert corners[1] == pytest.approx((16, 54.4, 40, 60.8), abs=1e-3)
+    assert corners[3] == pytest.approx((16, 8, 40, 24), abs=1e-3)
 
 
 def test_arguments():
