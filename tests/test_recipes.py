@@ -31,7 +31,7 @@ RECIPES = {
     "videochat_r1_qa": (["choice"], R1),
     "videochat_r1_quality": (["choice"], R1),
     "videochat_r1_caption": (["caption"], {"format", "recall"}),
-    "videochat_r1_joint": (["grounding", "tracking", "gqa"], R1),
+    "videochat_r1_joint": (["grounding", "tracking", "gqa", "choice"], R1),
     "videochat_r1_5": (["grounding", "gqa", "choice"], R1),
     "time_r1": (["grounding"], {"format", "overlap"}),
     "video_r1": (["choice", "counting"], {"format", "accuracy", "length", "temporal"}),
