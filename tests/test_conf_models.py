@@ -1,5 +1,9 @@
 """The YAML of the tools on models: every choice instantiates without a model, and single tools can be changed."""
 
+import re
+import shlex
+from pathlib import Path
+
 import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -70,3 +74,18 @@ def test_one_tool_gets_a_backend_of_its_own(build):
     assert "Qwen" in repr(backend(toolbox, "rough_browser", "_viewer"))
     by_words = build("backends/relevance=captions", "backends/grounder=relevance")
     assert backend(by_words, "grounding_tool", "_grounder", "_relevance", "_scorer").__class__.__name__ == "BM25"
+
+
+def test_the_table_of_tools_is_complete(build):
+    text = (Path(__file__).parents[1] / "docs" / "toolbox.md").read_text()
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| `")]
+    first = [row[0].strip(" `") for row in rows]
+    needs = {file.parent.name for file in (conf_dir() / "backends").glob("*/*.yaml")}
+    assert sorted(first) == sorted([*needs, *build().names])
+    for need in needs:
+        choices = rows[first.index(need)][1]
+        assert {file.stem for file in (conf_dir() / "backends" / need).glob("*.yaml")} <= set(
+            re.findall("`([^`]+)`", choices)
+        )
+    for line in re.findall("^python -m m1lite.train (.*)$", text, flags=re.MULTILINE):
+        check(compose([*shlex.split(line), "output_dir=/tmp/unused"]))

@@ -26,6 +26,10 @@ CALLS = {
     "seek_video_frames": {"query": "a dog", "num_frames": 2},
     "ground_event": {"event": "the dog barks"},
     "transcribe_speech": {},
+    "video_clip": {"start": 1, "end": 2},
+    "crop_video": {"start_time": 1, "end_time": 4},
+    "zoom": {"start": 1, "end": 2, "box": [0.25, 0.25, 0.75, 0.75]},
+    "get_frames": {"times": [1, 5]},
     "track_object": {"start": 1, "box": [8, 8, 30, 30], "times": [2, 3]},
 }
 
