@@ -22,6 +22,8 @@ from m1lite.configuration import ConfigError, entry, resumed
 from m1lite.launch import start_ranks, under_launcher
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from omegaconf import DictConfig
 
 
@@ -30,12 +32,7 @@ def train(config: DictConfig) -> None:
     job = HydraConfig.get()
     config = resumed(config, job.overrides.task)
     if config.get("chain"):
-        from m1lite.chain import run_chain
-
-        directory = Path(config.output_dir)
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
-        sys.exit(run_chain(list(config.chain), job.overrides.task, directory))
+        _train_chain(config, job.overrides.task)
     devices = config.trainer.devices
     if devices > 1 and not under_launcher():
         arguments = [*job.overrides.task, f"hydra.run.dir={job.runtime.output_dir}", "hydra.job.chdir=false"]
@@ -66,6 +63,21 @@ def train(config: DictConfig) -> None:
             _stop(f"Stopped by SIGTERM. {go_on}", code=ended.code)
         raise
     except (ConfigError, DataError, VideoError) as error:
+        _stop(str(error), code=2)
+
+
+def _train_chain(config: DictConfig, overrides: Sequence[str]) -> NoReturn:
+    """Run the trainings that ``chain`` names, each in processes of its own."""
+    from m1lite.chain import run_chain
+    from m1lite.ledger import write_whole
+
+    if under_launcher():
+        _stop("`chain` starts its runs itself; call it without a launcher and set `trainer.devices=...`.", code=2)
+    directory = Path(config.output_dir)
+    write_whole(directory / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+    try:
+        sys.exit(run_chain(list(config.chain), overrides, directory))
+    except ConfigError as error:
         _stop(str(error), code=2)
 
 

@@ -5,10 +5,13 @@ What each term pays is in tests/rewards; here is shown that the parts fit and th
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from m1lite.configuration import check, compose
+from m1lite.ledger import write_whole
 
 ROWS = {
     "grounding": {"question": "when is it red?", "spans": [[1, 3]]},
@@ -76,12 +79,14 @@ def base_at(folder):
     return f"team.bases.seer.directory={folder / 'seer'}"
 
 
-def run_recipe(overrides):
-    """Run a recipe in this process."""
+def run_recipe(overrides, *, keep=False):
+    """Run a recipe in this process; keep its configuration, as the program does, where the run is used again."""
     from m1lite.build import build_stages
 
     config = compose(overrides)
     check(config)
+    if keep:
+        write_whole(Path(config.output_dir) / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
     build_stages(config).run()
 
 
@@ -101,6 +106,22 @@ def test_a_recipe_takes_a_step(recipe, folder, tmp_path, capfd):
     assert max(float(row["ada/sampling/turn_gap/max"]) for row in logged if row.get("ada/sampling/turn_gap/max")) < 1e-3
     assert (tmp_path / "adapters" / "ada" / "adapter_model.safetensors").is_file()
     assert json.loads((tmp_path / "metrics.json").read_text())["stages"]["marl"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("inference", ["iterative_perception", "clue_perception"])
+def test_a_run_is_evaluated_in_several_passes(inference, folder, tmp_path, program):
+    run, tasks = tmp_path / "run", RECIPES["videochat_r1_5"][0]
+    places = [f"root={write_data(folder, tasks)}", f"output_dir={run}", f"cache_dir={tmp_path / 'cache'}"]
+    run_recipe(["experiment=videochat_r1_5", *TINY, "team.max_context=8192", *places, base_at(folder)], keep=True)
+    code, out, err = program("m1lite.evaluate", f"run={run}", f"inference={inference}", "num_draws=50")
+    assert code in (0, None), out + err
+    figures = json.loads((run / "evaluation-test" / "metrics.json").read_text())
+    assert figures["stages"]["marl"]["team"]["score"]["n"] == len(tasks)
+    # Frames of the last pass: 16 of 128 tokens, or the whole video at 4 a second, as no clue of chance can be read.
+    least = {"iterative_perception": 16 * 128, "clue_perception": 32 * 64}[inference]
+    assert figures["token_kinds"]["test"]["read"] > len(tasks) * least
 
 
 def test_every_recipe_is_run_here():

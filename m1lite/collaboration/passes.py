@@ -65,7 +65,7 @@ class IterativePerception:
         self, samples: Sequence[Sample], agents: Sequence[NativeAgent], sampler: Sampler, tools: Tools, **rules: Any
     ) -> list[Episode]:
         """Play all passes; arguments and return value are those of ``loop.run``, the episodes those of the last."""
-        _check_single(rules)
+        _check(agents, rules)
         team = [agent if self.view is None else replace(agent, view=self.view) for agent in agents]
         looking = team
         for _ in range(self.passes - 1):
@@ -97,7 +97,7 @@ class CluePerception:
         self, samples: Sequence[Sample], agents: Sequence[NativeAgent], sampler: Sampler, tools: Tools, **rules: Any
     ) -> list[Episode]:
         """Play both passes; arguments and return value are those of ``loop.run``, the episodes those of the second."""
-        _check_single(rules)
+        _check(agents, rules)
         found = run(_asking_for_clues(samples), agents, sampler, tools, **rules)
         clues = _clues(found, agents, most=self.max_clues)
         fine = [replace(agent, view=self.fine, look=ClueSegments(clues[agent.name])) for agent in agents]
@@ -126,7 +126,10 @@ def _clues(episodes: Sequence[Episode], agents: Sequence[NativeAgent], *, most: 
     return clues
 
 
-def _check_single(rules: dict[str, Any]) -> None:
+def _check(agents: Sequence[NativeAgent], rules: dict[str, Any]) -> None:
+    blind = [agent.name for agent in agents if not hasattr(agent, "look")]
+    if blind:
+        raise ValueError(f"{', '.join(blind)} cannot be shown frames; several passes are for agents that see.")
     if rules.get("episodes") != 1:
         raise ValueError(
             f"`episodes` is {rules.get('episodes')}; several passes go by the clues of one episode of each question."

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from m1lite.records import Episode, Sample, Span, Trajectory
+    from m1lite.rewards.compose import RewardTerm
 
 
 class TurnTerm(Protocol):
@@ -105,14 +106,18 @@ class BilevelTurns:
     Args:
         terms: name to turn term, summed.
         discount: over turns, in [0, 1].
+        right: is above 0 for a right answer; None goes by the agent's total, which then must be above 0 for no other.
 
     References:
         Video-MTR, arXiv:2508.20478: terms format and evidence gain, discount 0.95 over turns.
     """
 
-    def __init__(self, *, terms: Mapping[str, TurnTerm], discount: float = 0.95) -> None:
+    def __init__(
+        self, *, terms: Mapping[str, TurnTerm], discount: float = 0.95, right: RewardTerm | None = None
+    ) -> None:
         self.terms = dict(terms.items())
         self.discount = discount
+        self.right = right
 
     def __call__(
         self, sample: Sample, episode: Episode, trajectory: Trajectory, answer_reward: float | None
@@ -123,12 +128,14 @@ class BilevelTurns:
             sample: the question.
             episode: of the team.
             trajectory: of the agent.
-            answer_reward: the agent's reward for the whole trajectory, above 0 for a right answer.
+            answer_reward: the agent's reward for the whole trajectory.
         """
         if not trajectory.turns:
             return ()
         rows = [reward_tensor(term(sample, episode, trajectory)) for term in self.terms.values()]
         summed = torch.stack(rows).nansum(0) if rows else torch.zeros(len(trajectory.turns))
+        if self.right is not None and not (self.right(sample, episode, trajectory) or 0.0) > 0:
+            summed[:-1] = 0.0  # a bonus in the total opens no gate
         paid = gated_bilevel(summed, reward_tensor([answer_reward])[0])
         returns = discounted_returns(paid, discount=self.discount)
         return tuple(None if value != value else value for value in returns.tolist())

@@ -1,5 +1,7 @@
 """Several passes over one question, on the real loop with a policy that goes by the frames it is shown."""
 
+from types import SimpleNamespace
+
 import pytest
 from transformers import AutoConfig, AutoProcessor
 
@@ -116,3 +118,5 @@ def test_what_cannot_be_iterated_is_refused():
         IterativePerception(passes=1)
     with pytest.raises(ValueError, match="`episodes` is 8; several passes go by the clues of one episode"):
         IterativePerception()([], [], None, None, episodes=8)
+    with pytest.raises(ValueError, match="ada cannot be shown frames; several passes are for agents that see"):
+        CluePerception(fine=budget(784, 4))([], [SimpleNamespace(name="ada")], None, None, episodes=1)

@@ -86,3 +86,12 @@ def test_bilevel_turns_gate_and_discount(played):
     assert rule(*played, 0.0) == pytest.approx((0.0125, 0.025, 0.05, 0.1))
     assert rule(*played, None) == (None,) * 4
     assert rule(played[0], played[1], Trajectory(agent="ada"), 1.0) == ()
+
+
+def test_a_bonus_in_the_total_opens_no_gate(played):
+    def rule(right):
+        return BilevelTurns(terms={"format": TurnFormat()}, discount=1.0, right=lambda *_: right)
+
+    assert rule(1.0)(*played, 1.05) == pytest.approx((1.35, 1.25, 1.25, 1.15))
+    assert rule(0.0)(*played, 0.05) == pytest.approx((0.15,) * 4), "the answer's own turn and the bonus are all"
+    assert rule(None)(*played, 0.05) == pytest.approx((0.15,) * 4)
