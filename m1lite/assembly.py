@@ -14,6 +14,7 @@ from m1lite.agents.chat import Chat
 from m1lite.agents.first_look import whole_video
 from m1lite.agents.media_chat import MediaChat, media_chat
 from m1lite.agents.native import NativeAgent
+from m1lite.agents.native_calls import describe_tools
 from m1lite.engines.base import Engine, EngineGroup, Sampling
 from m1lite.engines.sight import sight_of
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from m1lite.engines.sight import Sight
     from m1lite.engines.supervised import MakeEngine
     from m1lite.modules.bases import Base
-    from m1lite.toolbox.base import Toolbox
+    from m1lite.toolbox.base import Tool, Toolbox
     from m1lite.video.budget import FrameBudget
 
 
@@ -94,7 +95,7 @@ def text_agents(
     ]
 
 
-def seeing_agents(
+def seeing_agents(  # noqa: PLR0913 - one for each part of an agent
     members: Mapping[str, Member],
     bases: Mapping[str, Base],
     toolbox: Toolbox,
@@ -102,6 +103,7 @@ def seeing_agents(
     answers: Answers,
     chat: Callable[[PreTrainedTokenizerBase, Sight], MediaChat] = media_chat,
     look: FirstLook = whole_video,
+    manual: Callable[[Sequence[Tool]], str] = describe_tools,
     view: FrameBudget,
     tool_view: FrameBudget,
     sampling: Sampling,
@@ -116,6 +118,7 @@ def seeing_agents(
         answers: asks for answers and reads them.
         chat: makes a base's chat from its tokenizer and how it sees.
         look: which frames they are shown at first.
+        manual: words what they can call and how.
         view: how many these may be, and how large.
         tool_view: what the results of one turn may show.
         sampling: of every reply.
@@ -142,6 +145,7 @@ def seeing_agents(
             frames=toolbox.frames,
             tools=[toolbox[tool] for tool in member.tools],
             look=look,
+            manual=manual,
             view=view,
             tool_view=tool_view,
             sampling=sampling,

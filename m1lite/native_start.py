@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from m1lite.agents.native import NativeAgent
     from m1lite.records import Sample, Turn
+    from m1lite.video.budget import FrameBudget
 
 _BATCH = 64
 """Samples whose episodes are played together."""
@@ -43,6 +44,7 @@ class NativeLessons:
     Args:
         num_named: rows in which each of some frames is named.
         num_asked: rows in which questions about the same frames are answered, one after another.
+        most_frames: that a drill shows; more than the agents' own budget make more of a video known.
         num_demonstrations: episodes of the loop.
         max_rounds: of the loop, as in training.
         max_calls: of each agent, as in training.
@@ -53,6 +55,7 @@ class NativeLessons:
 
     num_named: int = 1500
     num_asked: int = 2000
+    most_frames: int = 24
     num_demonstrations: int = 2000
     max_rounds: int = 1
     max_calls: int = 1
@@ -82,6 +85,7 @@ class NativeLessons:
         by_video: dict[str, list[Sample]] = {}
         for sample in samples:
             by_video.setdefault(sample.video, []).append(sample)
+        pupils = [replace(agent, view=_holding(agent.view, self.most_frames)) for agent in agents]
         drills = [(place, False) for place in range(self.num_asked)] + [
             (place, True) for place in range(self.num_named)
         ]
@@ -89,8 +93,8 @@ class NativeLessons:
         for place, (number, named) in list(enumerate(drills))[this_rank() :: num_ranks()]:
             rng = Random(f"seeing drill {self.seed} {named} {number}")
             asked = by_video[rng.choice(list(by_video))]
-            agent = agents[number % len(agents)]
-            mine.append((place, _drill(agent, asked, scenes, rng, named=named)))
+            count = agents[number % len(agents)].view.most_frames if rng.random() < 0.25 else self.most_frames
+            mine.append((place, _drill(pupils[number % len(agents)], asked, scenes, rng, count=count, named=named)))
         at_once = min(_BATCH, len(samples))  # the loop takes a sample once
         starts = range(0, self.num_demonstrations, at_once)
         for place in range(this_rank(), len(starts), num_ranks()):
@@ -120,12 +124,25 @@ class NativeLessons:
         ]
 
 
-def _drill(agent: NativeAgent, samples: Sequence[Sample], scenes: DrawnScenes, rng: Random, *, named: bool) -> SftRow:
-    """Make a drill about one video: half of them on its whole, half on a window with a frame a second."""
+def _holding(view: FrameBudget, count: int) -> FrameBudget:
+    """Return a budget for so many frames, each as large as before."""
+    most = max(view.most_frames, count)
+    return replace(view, max_frames=most, total_pixels=view.total_pixels // view.most_frames * most)
+
+
+def _drill(
+    agent: NativeAgent, samples: Sequence[Sample], scenes: DrawnScenes, rng: Random, *, count: int, named: bool
+) -> SftRow:
+    """Make a drill about frames of one video.
+
+    With as many as a first look has they are spread over the whole video, and answers can only be near; with another
+    number they are those of a window, one a second, and what is asked about lies inside of it.
+    """
     video, duration = samples[0].video, samples[0].duration
-    times = agent.view.times(0.0, duration)
-    if rng.random() < 0.5:
-        times = window_times(duration, agent.tool_view.most_frames, rng)
+    if count < agent.view.most_frames:
+        times = replace(agent.view, max_frames=count).times(0.0, duration)
+    else:
+        times = window_times(duration, count, rng)
         samples = [sample for sample in samples if is_seen(scenes.telling_stretch(sample), times, duration)]
     if named or not samples:
         turns = named_frames(agent, scenes, video, times)

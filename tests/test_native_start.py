@@ -60,7 +60,7 @@ def test_lessons_are_drills_and_demonstrations_of_scenes_of_their_own(base):
     assert len(answered) < len(rows), "frames that are named are no answers"
     for row in [*answered, *validation]:
         assert said(row, row.answer_mask).startswith("<answer>")
-    named = next(row for row in rows if not any(row.answer_mask) and "<tools>" not in tokenizer.decode(row.input_ids))
+    named = next(row for row in rows if not any(row.answer_mask) and "answer" not in tokenizer.decode(row.input_ids))
     frames = SCENES.look(named.media[0].media.uri, [one.media.timestamps[0] for one in named.media])
     seen = [" ".join(f"{one.object} {one.lane}" for one in frame) for frame in frames]
     assert [line.strip() for line in said(named, named.weights).splitlines()] == seen

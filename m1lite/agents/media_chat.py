@@ -46,6 +46,16 @@ def no_stamp(second: float) -> str:
     return ""
 
 
+def number_stamp(second: float) -> str:
+    """Write the time as a number and nothing else, for tiny contexts.
+
+    Example:
+        >>> number_stamp(12.0), number_stamp(2.4375)
+        ('12', '2.4')
+    """
+    return f"{round(second, 1):g}"
+
+
 class MediaChat:
     """Turns messages of words and frames into ids.
 

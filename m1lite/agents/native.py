@@ -6,7 +6,7 @@ ends its part. What calls look like stands in native_calls.py, how frames become
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -62,6 +62,8 @@ class NativeAgent:
     tool_view: FrameBudget = field(default_factory=FrameBudget)
     """What the results of one turn may show."""
     sampling: Sampling = field(default_factory=Sampling)
+    manual: Callable[[Sequence[Tool]], str] = describe_tools
+    """Words what can be called and how."""
     role: str = "You answer questions about a video of which you see frames, each behind its time."
     max_context: int = 4096
     """Tokens of prompt, frames and replies together that the engine holds."""
@@ -69,7 +71,7 @@ class NativeAgent:
     @cached_property
     def system(self) -> str:
         """The system prompt."""
-        return "\n\n".join(part for part in (self.role, describe_tools(self.tools)) if part)
+        return "\n\n".join(part for part in (self.role, self.manual(self.tools)) if part)
 
     def start(self, sample: Sample) -> SeeingState:
         """Begin an episode."""

@@ -13,14 +13,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from m1lite.agents.plan import MAX_STEPS, Parsed, Unreadable, attempt, checked_call
-from m1lite.records import Status
+from m1lite.records import Status, ToolCall
 from m1lite.toolbox.arguments import shorten
 from m1lite.toolbox.base import json_schema
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from m1lite.records import Answer, Sample, ToolCall
+    from m1lite.records import Answer, Sample
     from m1lite.toolbox.base import Tool
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
@@ -96,6 +96,20 @@ def describe_tools(tools: Sequence[Tool]) -> str:
         f'{OPEN}\n{{"name": "<function>", "arguments": {{"<argument>": <value>}}}}\n{CLOSE}\n'
         "Several calls may follow each other. Each is answered by what it shows."
     )
+
+
+def name_tools(tools: Sequence[Tool]) -> str:
+    r"""Write one call of each tool, with the names of its arguments, in place of :func:`describe_tools`.
+
+    For policies that learn from demonstrations what the tools do, and whose context is short.
+
+    Example:
+        >>> from m1lite.toolbox.clips import clip_tool
+        >>> name_tools([clip_tool("get_frames")])
+        'You may call:\n<tool_call>\n{"name": "get_frames", "arguments": {"times": "..."}}\n</tool_call>'
+    """
+    calls = [ToolCall(tool=tool.name, args={entry.name: "..." for entry in tool.parameters}) for tool in tools]
+    return f"You may call:\n{write_calls(calls)}" if calls else ""
 
 
 def _read(text: str, *, tools: Sequence[Tool], max_calls: int) -> Reply:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from m1lite.data.scenes import Event, SceneScript
 from m1lite.records import Answer, Sample, Span, Task
-from m1lite.toolbox.perception import OBJECTS
 
 NUM_OPTIONS = 4
 """Options of a choice question; a blind guess is right once in four."""
@@ -114,9 +113,10 @@ def _grounded_qa(scene: SceneScript, event: Event, rng: random.Random) -> Sample
 def _choice(scene: SceneScript, event: Event, rng: random.Random) -> Sample:
     right = scene.events[scene.events.index(event) + 1].object
     present = [other.object for other in scene.events if other.object not in (event.object, right)]
-    absent = sorted(set(OBJECTS) - {right, event.object} - set(present))
+    absent = sorted(set(scene.objects) - {right, event.object} - set(present))
     # Objects of the same video come first: with absent ones alone, seeing the video at all would give the answer away.
-    wrong = [*rng.sample(present, k=len(present)), *rng.sample(absent, k=NUM_OPTIONS)][: NUM_OPTIONS - 1]
+    strangers = rng.sample(absent, k=min(NUM_OPTIONS, len(absent)))
+    wrong = [*rng.sample(present, k=len(present)), *strangers][: NUM_OPTIONS - 1]
     options = [right, *wrong]
     rng.shuffle(options)
     sample = _sample(scene, Task.CHOICE, event.object, Answer(text=right))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from m1lite.records import Box
-from m1lite.toolbox.perception import COLOURS, LANES, OBJECTS, shape_mask
+from m1lite.toolbox.perception import COLOURS, LANES, OBJECTS, SHAPES, shape_mask
 
 MAX_NUMBER = 64
 """Seconds and pixels stay within 0..64: every number of a question or answer is one word of a small vocabulary."""
@@ -54,15 +54,24 @@ class SceneSpec:
     """Pixels that an object may stand left or right of the middle of its lane."""
     size: int = MAX_NUMBER
     """Height and width of the picture in pixels."""
+    shapes: tuple[str, ...] = SHAPES
+    """Shapes of the objects, which come in every colour. One alone leaves the colours to be told apart."""
     background: int = 56
     """Grey level of the background: dim enough to be far from every colour, not so dark that compression
     smears the rims of the objects."""
 
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """What there can be, in the order of ``OBJECTS``."""
+        return tuple(name for name in OBJECTS if name.split("-")[1] in self.shapes)
+
     def __post_init__(self) -> None:
-        for name in ("frame_rates", "object_sizes"):  # lists in a configuration
+        for name in ("frame_rates", "object_sizes", "shapes"):  # lists in a configuration
             object.__setattr__(self, name, tuple(getattr(self, name)))
         _check_range("seconds", self.min_seconds, self.max_seconds, least=1, most=MAX_NUMBER)
-        _check_range("objects", self.min_objects, self.max_objects, least=2, most=len(OBJECTS))
+        if not self.shapes or not set(self.shapes) <= set(SHAPES):
+            raise ValueError(f"`shapes` must be some of {', '.join(SHAPES)}, got {self.shapes}.")
+        _check_range("objects", self.min_objects, self.max_objects, least=2, most=len(self.objects))
         _check_range("visible_seconds", self.min_visible_seconds, self.max_visible_seconds, 2, self.min_seconds)
         if not self.frame_rates or min(self.frame_rates) < 1:
             raise ValueError(f"`frame_rates` must be whole numbers from 1, got {self.frame_rates}.")
@@ -122,6 +131,8 @@ class SceneScript:
     """Grey level."""
     events: tuple[Event, ...]
     """In order of appearance."""
+    objects: tuple[str, ...] = OBJECTS
+    """What there could have been."""
 
 
 def draw_scene(spec: SceneSpec, rng: random.Random) -> SceneScript:
@@ -143,7 +154,14 @@ def draw_scene(spec: SceneSpec, rng: random.Random) -> SceneScript:
     for _ in range(_DRAWS_PER_SCENE):
         events = _place(spec, rng, duration, num_objects)
         if events is not None:
-            return SceneScript(duration=duration, fps=fps, size=spec.size, background=spec.background, events=events)
+            return SceneScript(
+                duration=duration,
+                fps=fps,
+                size=spec.size,
+                background=spec.background,
+                events=events,
+                objects=spec.objects,
+            )
     raise ValueError(
         f"No room for {num_objects} objects in {duration} s (at least {spec.min_visible_seconds} s each, "
         f"{spec.min_gap_seconds} s between starts, {len(LANES)} lanes); lower `max_objects` or raise `min_seconds`."
@@ -174,7 +192,7 @@ def _draw_event(spec: SceneSpec, rng: random.Random, duration: int) -> Event:
     if rng.random() < 0.5:
         travel.reverse()
     return Event(
-        object=rng.choice(OBJECTS),
+        object=rng.choice(spec.objects),
         lane=LANES[lane],
         start=start,
         end=start + stay,

@@ -18,14 +18,13 @@ if TYPE_CHECKING:
     from m1lite.agents.native import NativeAgent
     from m1lite.data.drawn import DrawnScenes
     from m1lite.records import Sample
-    from m1lite.video.budget import FrameBudget
 
 
 def named_frames(agent: NativeAgent, scenes: DrawnScenes, video: str, times: Sequence[float]) -> list[Turn]:
     """Name what each frame shows, left to right, one after another: a running text without questions.
 
     Args:
-        agent: whose chat and frames they are.
+        agent: whose chat and frames they are; its view must hold as many.
         scenes: tell what is to be seen.
         video: of these scenes.
         times: of the frames, in seconds.
@@ -34,7 +33,8 @@ def named_frames(agent: NativeAgent, scenes: DrawnScenes, video: str, times: Seq
         One turn per frame; its prompt is the frame behind its time.
     """
     media_chat = agent.chat
-    size = _size(agent, video, len(times))
+    held = agent.frames.metadata(video)
+    size = agent.view.size(held.height, held.width, len(times), factor=media_chat.sight.factor)
     turns = []
     for second, seen in zip(times, scenes.look(video, times), strict=True):
         stamp = media_chat.chat.encode(media_chat.stamp(second))
@@ -51,26 +51,26 @@ def named_frames(agent: NativeAgent, scenes: DrawnScenes, video: str, times: Seq
 
 
 def asked_frames(agent: NativeAgent, samples: Sequence[Sample], times: Sequence[float]) -> list[Turn]:
-    """Show frames and ask question after question about them.
+    """Show frames and ask question after question about them; of tools nothing is said.
 
     Args:
-        agent: words questions and answers.
+        agent: words questions and answers; its view must hold as many frames.
         samples: of one video, at least one.
         times: of the frames, in seconds.
 
     Returns:
-        One turn per question; the first one's prompt shows the frames.
+        One turn per question; the first one's prompt shows the frames and tells the form of an answer, the others ask
+        in few words.
     """
     first, *others = samples
-    shown = replace(agent, look=lambda sample, budget, duration: list(times), view=_budget(agent))
+    shown = replace(agent, look=lambda sample, budget, duration: list(times), tools=())
     state = shown.start(first)
-    state.calls_left = 1  # with none the prompt would say so
     shown.ask(state, TurnKind.PLAN, 0, (), (), seed=0)
     if state.asked is None:
         raise ValueError(f"{len(times)} frames do not fit into the context of {agent.max_context} tokens; take fewer.")
     turns = [replace(state.asked, reply_ids=_answer(agent, first))]
     for sample in others:
-        prompt = agent.chat.extend([agent.answers.ask(sample)], closed=True)
+        prompt = agent.chat.extend([sample.question], closed=True)
         turns.append(_turn(prompt.ids, _answer(agent, sample)))
     return turns
 
@@ -89,16 +89,6 @@ def window_times(duration: float, count: int, rng: Random) -> list[float]:
 
 def _answer(agent: NativeAgent, sample: Sample) -> list[int]:
     return [*agent.chat.chat.encode(agent.answers.write_answer(sample.answer, sample)), agent.chat.end_of_turn_id]
-
-
-def _size(agent: NativeAgent, video: str, count: int) -> tuple[int, int]:
-    held = agent.frames.metadata(video)
-    return _budget(agent).size(held.height, held.width, count, factor=agent.chat.sight.factor)
-
-
-def _budget(agent: NativeAgent) -> FrameBudget:
-    """Return the larger one of its budgets: a drill may show as many frames as any turn."""
-    return max(agent.view, agent.tool_view, key=lambda budget: budget.most_frames)
 
 
 def _turn(

@@ -11,7 +11,7 @@ from m1lite.agents import native
 from m1lite.agents.chat import Chat, pack
 from m1lite.agents.media_chat import MediaChat
 from m1lite.agents.native import NativeAgent
-from m1lite.agents.native_calls import Reply
+from m1lite.agents.native_calls import Reply, name_tools
 from m1lite.agents.plan import Parsed
 from m1lite.agents.text_answers import TextAnswers
 from m1lite.collaboration import loop
@@ -25,7 +25,7 @@ from m1lite.modules.team import Team
 from m1lite.modules.update import AgentUpdate
 from m1lite.records import Answer, MessageKind, Sample, Span, Status, Task, ToolCall, TurnKind
 from m1lite.toolbox import Toolbox
-from m1lite.toolbox.clips import ClipTools
+from m1lite.toolbox.clips import ClipTools, clip_tool
 from m1lite.toolbox.served import mcp_tool
 from m1lite.video.budget import FrameBudget
 from m1lite.video.cache import FrameCache
@@ -264,3 +264,22 @@ def test_two_agents_that_see_learn_together_from_a_tool_that_shows_frames(vision
         assert max(p.grad.abs().max().item() for p in team.adapter_parameters(name).values()) > 1e-4
         assert team.features[families[name]].num_computed == len({m.media for row in batch.media for m in row})
     engines.close()
+
+
+def test_tools_can_be_named_in_few_words(vision_bases):
+    words = name_tools([clip_tool("video_clip"), clip_tool("get_frames")])
+    assert words.splitlines()[1:4] == [
+        "<tool_call>",
+        '{"name": "video_clip", "arguments": {"start": "...", "end": "...", "fps": "..."}}',
+        "</tool_call>",
+    ]
+    assert name_tools([]) == ""
+    agent = NativeAgent(
+        name="ada",
+        answers=TextAnswers(),
+        chat=make_chat(vision_bases["qwen2_5_vl"]),
+        frames=FrameCache(0),
+        tools=[clip_tool("get_frames")],
+        manual=name_tools,
+    )
+    assert agent.system == f"{agent.role}\n\n{name_tools(agent.tools)}"

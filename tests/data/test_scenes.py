@@ -4,8 +4,9 @@ from itertools import combinations, pairwise
 import pytest
 import torch
 
+from m1lite.data.questions import questions
 from m1lite.data.scenes import Event, SceneScript, SceneSpec, draw_scene, render
-from m1lite.records import Box
+from m1lite.records import Box, Task
 from m1lite.toolbox.perception import COLOURS, LANES, OBJECTS, detect
 
 SPEC = SceneSpec()
@@ -127,3 +128,21 @@ def test_scenes_without_room_say_so():
     crowded = SceneSpec(min_seconds=20, max_seconds=20, min_objects=12, max_objects=12)
     with pytest.raises(ValueError, match=r"No room for 12 objects in 20 s .*lower `max_objects`"):
         draw_scene(crowded, random.Random(0))
+
+
+def test_scenes_of_some_shapes_show_and_ask_about_these_alone():
+    spec = SceneSpec(shapes=["square"], min_objects=3, max_objects=4)
+    scenes = [draw_scene(spec, random.Random(seed)) for seed in range(30)]
+    assert {event.object for scene in scenes for event in scene.events} == set(spec.objects)
+    assert len(spec.objects) == 6
+    for scene in scenes:
+        for sample in questions(scene, "clip.mp4", random.Random(0), [Task.CHOICE], per_task=3):
+            assert len(sample.options) == 4
+            assert set(sample.options) <= set(spec.objects)
+    with pytest.raises(ValueError, match="`shapes` must be some of square, circle, triangle, diamond, got"):
+        SceneSpec(shapes=["star"])
+
+
+def test_some_frames_are_those_of_the_whole_rendering():
+    scene = draw_scene(SceneSpec(), random.Random(1))
+    assert torch.equal(render(scene, [7, 0, 30]), render(scene)[[7, 0, 30]])

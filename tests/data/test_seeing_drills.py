@@ -57,12 +57,11 @@ def test_questions_follow_each_other_after_the_frames(agent):
     assert not any(turn.media for turn in others)
     for turn, sample in zip(turns, samples, strict=True):
         prompt, reply = agent.chat.decode(turn.prompt_ids), agent.chat.decode(turn.reply_ids)
-        assert agent.answers.ask(sample) in prompt
-        assert "may not call" not in prompt
+        assert (agent.answers.ask(sample) if sample is samples[0] else sample.question) in prompt
+        assert "tool" not in prompt
         assert agent.answers.parse_answer(reply, sample).value == sample.answer
         assert turn.reply_ids[-1] == agent.chat.end_of_turn_id
-    system = agent.chat.decode(agent.chat.open(agent.system, ["x"]).ids[:40])
-    assert agent.chat.decode(first.prompt_ids).startswith(system[:80])
+    assert agent.role in agent.chat.decode(first.prompt_ids)
     with pytest.raises(ValueError, match="3 frames do not fit into the context of 100 tokens; take fewer"):
         asked_frames(replace(agent, max_context=100), samples, [1.0, 2.0, 5.0])
 
