@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from m1lite.build import build_evaluator, load_party
 from m1lite.configuration import conf_dir, find_run
 from m1lite.records import Answer, Sample, Task
 from m1lite.toolbox.backends.loading import LOADING, ModelError
@@ -74,6 +73,8 @@ class RunGrounder:
         return inside_window(spans[:count], chosen)
 
     def _load(self) -> tuple[Evaluator, Party]:
+        from m1lite.build import build_evaluator, load_party  # here, so that a configuration is read without it
+
         engine: Any = None if self._engine is None else OmegaConf.load(conf_dir() / "engine" / f"{self._engine}.yaml")
         with LOADING:
             config, party = load_party(find_run(None if self._run is None else str(self._run)), engine=engine)

@@ -17,6 +17,7 @@ RANKS = [
     [
         "callbacks",
         "assembly",
+        "engine_viewer",
         "base_training",
         "cold_start",
         "native_start",
