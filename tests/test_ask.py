@@ -20,6 +20,11 @@ from m1lite.records import (
     TurnKind,
 )
 from m1lite.report.answer import episode_lines, written
+from m1lite.run_grounder import RunGrounder
+from m1lite.toolbox import Toolbox
+from m1lite.toolbox.learned.events import EventGrounder
+from m1lite.video.cache import FrameCache
+from m1lite.video.reader import open_video
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +56,23 @@ def test_the_newest_finished_run_answers(program, small_run, clip, tmp_path, mon
     again = program("m1lite.ask", f"video={clip}", "question=when red-square", f"run={small_run}", "engine=hf")[1]
     answers = [[line.split("(0.")[0] for line in text.splitlines()[:-1]] for text in (out, again)]
     assert answers[0] == answers[1]
+
+
+@pytest.mark.slow
+def test_the_team_as_a_tool_says_the_same(program, small_run, clip):
+    out = program("m1lite.ask", f"video={clip}", "question=when red-square", f"run={small_run}", "engine=hf")[1]
+    answer = out.splitlines()[0].removeprefix("team").strip()
+    toolbox = Toolbox(EventGrounder(RunGrounder(small_run)).tools, FrameCache(2**24))
+    asked = Sample(
+        id="a", video=str(clip), duration=open_video(clip).metadata.duration, task=Task.CAPTION, question="?",
+        answer=Answer(),
+    )  # fmt: skip
+    (result,) = toolbox.run([(asked, ToolCall(tool="grounding_tool", args={"event": "red-square"}))])
+    if result.error is None:
+        assert answer == "{} s to {} s".format(*result.text.split()[1:])
+    else:
+        assert answer == "no answer"
+        assert "The team named no span of time" in result.error
 
 
 def test_without_a_run_it_says_so(program, clip, tmp_path):

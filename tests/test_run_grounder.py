@@ -1,16 +1,13 @@
-"""A trained team answers as a tool: what it is asked, which of its answers count, and a real run."""
+"""A trained team answers as a tool: what it is asked, and which of its answers count; test_ask.py asks a real run."""
 
 import pytest
 
-from m1lite.records import Answer, Episode, Sample, Span, Task, ToolCall, Trajectory
+from m1lite.records import Answer, Episode, Span, Task, Trajectory
 from m1lite.run_grounder import RunGrounder
-from m1lite.toolbox import Toolbox
 from m1lite.toolbox.backends.loading import ModelError
 from m1lite.toolbox.base import ToolContext
-from m1lite.toolbox.learned.events import EventGrounder
 from m1lite.toolbox.learned.grounders import Proposal
 from m1lite.video.cache import FrameCache
-from m1lite.video.reader import open_video
 
 
 def context(video="clip.mp4", duration=20.0):
@@ -75,21 +72,3 @@ def test_windows_and_no_answer(team, grounder):
         ask(context(), "red", (0, 20), 1)
     with pytest.raises(ValueError, match=r"`question` is 'when'; it needs \{event\}"):
         RunGrounder("here", question="when")
-
-
-@pytest.mark.slow
-def test_a_real_run_says_what_ask_prints(program, small_run, world):
-    video = world.video("test", 0)
-    out = program("m1lite.ask", f"video={video}", "question=when red-square", f"run={small_run}", "engine=hf")[1]
-    answer = out.splitlines()[0].removeprefix("team").strip()
-    toolbox = Toolbox(EventGrounder(RunGrounder(small_run)).tools, FrameCache(2**24))
-    asked = Sample(
-        id="a", video=str(video), duration=open_video(video).metadata.duration, task=Task.CAPTION, question="?",
-        answer=Answer(),
-    )  # fmt: skip
-    (result,) = toolbox.run([(asked, ToolCall(tool="grounding_tool", args={"event": "red-square"}))])
-    if result.error is None:
-        assert answer == "{} s to {} s".format(*result.text.split()[1:])
-    else:
-        assert answer == "no answer"
-        assert "The team named no span of time" in result.error
