@@ -19,7 +19,7 @@ from m1lite.cold_start import balanced
 from m1lite.collaboration.loop import run
 from m1lite.data.drawn import DrawnScenes
 from m1lite.data.native_demonstrations import NativeDemonstrator, is_seen
-from m1lite.data.seeing_drills import asked_frames, named_frames, window_times
+from m1lite.data.seeing_drills import asked_frames, found_frames, named_frames, window_times
 from m1lite.modules.ranks import gather_rows, num_ranks, this_rank
 from m1lite.modules.sft import SftRow, turns_row
 from m1lite.toolbox.base import Toolbox
@@ -43,6 +43,7 @@ class NativeLessons:
 
     Args:
         num_named: rows in which each of some frames is named.
+        num_found: rows in which things are found among some frames.
         num_asked: rows in which questions about the same frames are answered, one after another.
         most_frames: that a drill shows; more than the agents' own budget make more of a video known.
         num_demonstrations: episodes of the loop.
@@ -54,6 +55,7 @@ class NativeLessons:
     """
 
     num_named: int = 1500
+    num_found: int = 3000
     num_asked: int = 2000
     most_frames: int = 24
     num_demonstrations: int = 2000
@@ -86,22 +88,20 @@ class NativeLessons:
         for sample in samples:
             by_video.setdefault(sample.video, []).append(sample)
         pupils = [replace(agent, view=_holding(agent.view, self.most_frames)) for agent in agents]
-        drills = [(place, False) for place in range(self.num_asked)] + [
-            (place, True) for place in range(self.num_named)
-        ]
+        counts = {_named: self.num_named, _found: self.num_found, _asked: self.num_asked}
+        drills = [(drill, place) for drill, count in counts.items() for place in range(count)]
+        videos = list(by_video)
         mine = []
-        for place, (number, named) in list(enumerate(drills))[this_rank() :: num_ranks()]:
-            rng = Random(f"seeing drill {self.seed} {named} {number}")
-            asked = by_video[rng.choice(list(by_video))]
-            count = agents[number % len(agents)].view.most_frames if rng.random() < 0.25 else self.most_frames
-            mine.append((place, _drill(pupils[number % len(agents)], asked, scenes, rng, count=count, named=named)))
+        for place, (drill, number) in list(enumerate(drills))[this_rank() :: num_ranks()]:
+            rng = Random(f"{drill.__name__} {self.seed} {number}")
+            mine.append((place, drill(pupils[number % len(agents)], by_video[rng.choice(videos)], scenes, rng)))
         at_once = min(_BATCH, len(samples))  # the loop takes a sample once
         starts = range(0, self.num_demonstrations, at_once)
         for place in range(this_rank(), len(starts), num_ranks()):
             rng = Random(f"native lessons {self.seed} {place}")
             chosen = balanced(samples, min(at_once, self.num_demonstrations - starts[place]), rng)
             mine += [(len(drills) + place, row) for row in self._demonstrated(agents, chosen, scenes, tools, rng)]
-        return [row for _, row in sorted(gather_rows(mine), key=itemgetter(0))]
+        return [row for _, row in sorted(gather_rows(mine), key=itemgetter(0)) if any(row.weights)]
 
     def _demonstrated(
         self, agents: Sequence[NativeAgent], samples: Sequence[Sample], scenes: DrawnScenes, tools: Toolbox, rng: Random
@@ -130,24 +130,36 @@ def _holding(view: FrameBudget, count: int) -> FrameBudget:
     return replace(view, max_frames=most, total_pixels=view.total_pixels // view.most_frames * most)
 
 
-def _drill(
-    agent: NativeAgent, samples: Sequence[Sample], scenes: DrawnScenes, rng: Random, *, count: int, named: bool
-) -> SftRow:
-    """Make a drill about frames of one video.
+def _some_times(agent: NativeAgent, duration: float, rng: Random) -> list[float]:
+    """Draw frames to show, from few to as many as there may be: what few frames teach soon, more of them then need."""
+    count = rng.randint(2, agent.view.most_frames)
+    if rng.random() < 0.5:
+        return window_times(duration, count, rng)
+    return replace(agent.view, max_frames=count).times(0.0, duration)
 
-    With as many as a first look has they are spread over the whole video, and answers can only be near; with another
-    number they are those of a window, one a second, and what is asked about lies inside of it.
-    """
-    video, duration = samples[0].video, samples[0].duration
-    if count < agent.view.most_frames:
-        times = replace(agent.view, max_frames=count).times(0.0, duration)
-    else:
-        times = window_times(duration, count, rng)
-        samples = [sample for sample in samples if is_seen(scenes.telling_stretch(sample), times, duration)]
-    if named or not samples:
-        turns = named_frames(agent, scenes, video, times)
-        return turns_row(turns, [1.0] * len(turns), agent=agent.name)
-    turns = asked_frames(agent, rng.sample(samples, k=len(samples)), times)
+
+def _named(agent: NativeAgent, samples: Sequence[Sample], scenes: DrawnScenes, rng: Random) -> SftRow:
+    """Name frames of the video of these samples."""
+    turns = named_frames(agent, scenes, samples[0].video, _some_times(agent, samples[0].duration, rng))
+    return turns_row(turns, [1.0] * len(turns), agent=agent.name)
+
+
+def _found(agent: NativeAgent, samples: Sequence[Sample], scenes: DrawnScenes, rng: Random) -> SftRow:
+    """Find things among frames of the video of these samples; frames that show nothing are named."""
+    times = _some_times(agent, samples[0].duration, rng)
+    video = samples[0].video
+    turns = found_frames(agent, scenes, video, times, rng) or named_frames(agent, scenes, video, times)
+    return turns_row(turns, [1.0] * len(turns), agent=agent.name)
+
+
+def _asked(agent: NativeAgent, samples: Sequence[Sample], scenes: DrawnScenes, rng: Random) -> SftRow:
+    """Ask what a window of their video, with a frame a second, tells of these samples; perhaps it tells nothing."""
+    duration = samples[0].duration
+    times = window_times(duration, agent.view.most_frames, rng)
+    told = [sample for sample in samples if is_seen(scenes.telling_stretch(sample), times, duration)]
+    if not told:
+        return _found(agent, samples, scenes, rng)
+    turns = asked_frames(agent, rng.sample(told, k=len(told)), times)
     return _row(agent.name, turns, [1.0] * len(turns))
 
 
@@ -210,7 +222,7 @@ class NativeStart(BaseTraining):
         drawn = Toolbox([tools[name] for name in tools.names], self.drawn_frames)
         train = [sample for sample in self.scenes.samples if sample.video not in self.held]
         held = [sample for sample in self.scenes.samples if sample.video in self.held]
-        validation = replace(self.lessons, num_named=0, num_asked=0, num_demonstrations=len(held))
+        validation = replace(self.lessons, num_named=0, num_found=0, num_asked=0, num_demonstrations=len(held))
         return (
             self.lessons.rows(pupils, train, self.scenes, drawn),
             validation.rows(pupils, held, self.scenes, drawn),

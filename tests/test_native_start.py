@@ -47,10 +47,10 @@ def start(lessons, **options):
 
 
 def test_lessons_are_drills_and_demonstrations_of_scenes_of_their_own(base):
-    lessons = NativeLessons(num_named=3, num_asked=4, num_demonstrations=5, call_share=0.5, seed=1)
+    lessons = NativeLessons(num_named=3, num_found=2, num_asked=4, num_demonstrations=5, call_share=0.5, seed=1)
     native = start(lessons, validation_scenes=2)
     rows, validation = native.rows(team_of(base), TOOLBOX)
-    assert 3 + 4 + 5 >= len(rows) >= 3 + 4 + 4
+    assert 3 + 2 + 4 + 5 >= len(rows) >= 3 + 2 + 4 + 3
     tokenizer = base.tokenizer
 
     def said(row, mask):
@@ -70,7 +70,7 @@ def test_lessons_are_drills_and_demonstrations_of_scenes_of_their_own(base):
 
 
 def test_the_tower_is_trained_too(base, tmp_path):
-    native = start(NativeLessons(num_named=16, num_asked=4, num_demonstrations=4), validation_scenes=1)
+    native = start(NativeLessons(num_named=16, num_found=4, num_asked=4, num_demonstrations=4), validation_scenes=1)
     rows, validation = native.rows(team_of(base), TOOLBOX)
     before = {name: value.clone() for name, value in base.model.model.visual.named_parameters()}
     members = {"ada": "seer"}

@@ -50,6 +50,41 @@ def named_frames(agent: NativeAgent, scenes: DrawnScenes, video: str, times: Seq
     return turns
 
 
+def found_frames(
+    agent: NativeAgent, scenes: DrawnScenes, video: str, times: Sequence[float], rng: Random
+) -> list[Turn]:
+    """Name things after the frames, and with each the times at which frames show it: a running text as well.
+
+    Args:
+        agent: as for :func:`named_frames`.
+        scenes: tell what is to be seen.
+        video: of these scenes.
+        times: of the frames, in seconds.
+        rng: the order of the things.
+
+    Returns:
+        One turn per thing that is to be seen, none where nothing is; the first one's prompt shows the frames.
+    """
+    frames = named_frames(agent, scenes, video, times)
+    where: dict[str, list[float]] = {}
+    for second, seen in zip(times, scenes.look(video, times), strict=True):
+        for one in seen:
+            where.setdefault(one.object, []).append(second)
+    encode, ids, offsets = agent.chat.chat.encode, [], []
+    for frame in frames:
+        offsets += [len(ids) + offset for offset in frame.media_offsets]
+        ids += frame.prompt_ids
+    turns = []
+    for name in rng.sample(sorted(where), k=len(where)):
+        found = encode("".join(f" {agent.chat.stamp(second)}" for second in where[name]) + "\n")
+        turns.append(_turn([*ids, *encode(f"\n{name}:")], found))
+        ids = []
+    if turns:
+        media = tuple(one for frame in frames for one in frame.media)
+        turns[0] = replace(turns[0], media=media, media_offsets=tuple(offsets))
+    return turns
+
+
 def asked_frames(agent: NativeAgent, samples: Sequence[Sample], times: Sequence[float]) -> list[Turn]:
     """Show frames and ask question after question about them; of tools nothing is said.
 

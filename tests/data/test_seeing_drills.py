@@ -9,7 +9,7 @@ from m1lite.agents.text_answers import TextAnswers
 from m1lite.assembly import Member, seeing_agents
 from m1lite.data.drawn import DrawnScenes
 from m1lite.data.scenes import SceneSpec
-from m1lite.data.seeing_drills import asked_frames, named_frames, window_times
+from m1lite.data.seeing_drills import asked_frames, found_frames, named_frames, window_times
 from m1lite.engines.base import Sampling
 from m1lite.modules.bases import load_base
 from m1lite.toolbox import Toolbox
@@ -48,6 +48,31 @@ def test_frames_are_named_as_perception_sees_them(agent):
         words = "".join(f" {one.object} {one.lane}" for one in sorted(found, key=lambda one: one.box.left))
         assert agent.chat.decode(turn.reply_ids) == f"{words}\n"
     assert any(len(turn.reply_ids) > 1 for turn in turns)
+
+
+def test_things_are_found_by_the_times_of_the_frames_that_show_them(agent):
+    times = [float(second) for second in range(0, 16, 2)]
+    turns = found_frames(agent, SCENES, VIDEO, times, Random(0))
+    seen = SCENES.look(VIDEO, times)
+    expected = {
+        one.object: [
+            second for second, frame in zip(times, seen, strict=True) if one.object in {o.object for o in frame}
+        ]
+        for frame in seen
+        for one in frame
+    }
+    first, *others = turns
+    assert [media.timestamps[0] for media in first.media] == times
+    for offset in first.media_offsets:
+        assert first.prompt_ids[offset] == agent.chat.sight.image_id != first.prompt_ids[offset - 1]
+    assert not any(turn.media for turn in others)
+    found = {}
+    for turn in turns:
+        name = agent.chat.decode(turn.prompt_ids).splitlines()[-1]
+        found[name.removesuffix(":")] = [
+            float(word.strip("<")) for word in agent.chat.decode(turn.reply_ids).split() if word.startswith("<")
+        ]
+    assert found == expected
 
 
 def test_questions_follow_each_other_after_the_frames(agent):
