@@ -58,16 +58,16 @@ class Tracking:
             box: left, top, right and bottom of the object then, in pixels.
             times: later seconds at which to say its box.
         """
-        self._check_times(start, times, context.duration)
         frames = frames_of(context)
         held = frames.metadata(context.video)
+        self._check_times(start, times, min(context.duration, held.duration))
         left, top, right, bottom = box
         if not (0 <= left < right <= held.width and 0 <= top < bottom <= held.height):
             raise ToolArgumentError(
                 f"`box` {' '.join(map(number, box))} must be left, top, right and bottom in pixels of a picture of "
                 f"{held.width} x {held.height}, left below right and top below bottom."
             )
-        asked = sorted({min(float(second), held.duration) for second in times})
+        asked = sorted({float(second) for second in times})
         shown = _shown_times(start, asked, self._fps, self._max_frames)
         pixels = frames.frames_at(context.video, shown).pixels
         found = self._tracker(pixels, Box(left=left, top=top, right=right, bottom=bottom))

@@ -1,5 +1,7 @@
 """An object of the synthetic world followed from its box, and what a tracker is shown."""
 
+from dataclasses import replace
+
 import pytest
 
 from m1lite.data.worlds import SceneSpec, WorldSpec, build_world
@@ -79,6 +81,9 @@ def test_what_a_tracker_is_shown(world, frames):
     assert (pixels == frames.frames_at(sample.video, [1, 1.5, 2, 2.5, 3]).pixels).all()
     call(start=0, box=[0, 0, 9, 9], times=[14])  # for so long, 2 frames a second would be 29
     assert (shown[1][0] == frames.frames_at(sample.video, [2 * place for place in range(8)]).pixels).all()
+    short = replace(sample, duration=sample.duration + 50)  # a file may be shorter than its question says
+    beyond = ToolCall(tool="track_object", args={"start": 1, "box": [0, 0, 9, 9], "times": [sample.duration + 9]})
+    assert "must lie from `start` 1 to below" in toolbox.run([(short, beyond)])[0].error
     for args, error in [
         ({"start": 99, "box": [0, 0, 9, 9], "times": [99]}, "`start` 99 must lie from 0 to below"),
         ({"start": 5, "box": [0, 0, 9, 9], "times": [7, 4]}, "`times` holds 4; it must lie from `start` 5 to below"),
