@@ -57,7 +57,7 @@ class EngineViewer:
         self._held = _HeldFrames()
         self._opened: tuple[Engine, MediaChat] | None = None
         self._waiting: list[tuple[Request, Future[str]]] = []
-        self._queueing, self._drawing = Lock(), Lock()
+        self._opening, self._queueing, self._drawing = Lock(), Lock(), Lock()
 
     def __repr__(self) -> str:
         return f"EngineViewer({self._model!r})"
@@ -95,7 +95,7 @@ class EngineViewer:
 
     def close(self) -> None:
         """Free the engine, if there is one; it is built anew when asked again."""
-        with self._drawing:
+        with self._opening, self._drawing:
             if self._opened is not None:
                 self._opened[0].close()
                 self._opened = None
@@ -115,7 +115,7 @@ class EngineViewer:
     def _open(self) -> tuple[Engine, MediaChat]:
         from transformers import AutoConfig, AutoTokenizer
 
-        with self._drawing:
+        with self._opening:
             if self._opened is None:
                 try:
                     with LOADING:

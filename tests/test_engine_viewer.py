@@ -2,6 +2,9 @@
 
 import importlib.util
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from time import sleep
+from typing import ClassVar
 
 import pytest
 import torch
@@ -9,6 +12,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from m1lite.engine_viewer import EngineViewer, vllm_viewer
+from m1lite.engines.base import Generation
 from m1lite.engines.hf import HfEngine
 from m1lite.modules.tiny import save_tiny_base
 from m1lite.modules.tiny_vision import save_tiny_vision_base
@@ -84,6 +88,35 @@ def test_too_long_is_an_error_that_spoils_no_other(viewer, folder):
         with pytest.raises(ModelError, match="gave no reply: "):
             long.result()
         assert short.result() == on_its_own(folder, "blue circle", None)
+
+
+class Slow:
+    """An engine that draws when it may, and notes the sizes of its batches."""
+
+    batches: ClassVar[list[int]] = []
+    may = Event()
+
+    def __init__(self, model, policies, *, max_model_len, frames):
+        pass
+
+    def generate(self, requests):
+        self.batches.append(len(requests))
+        assert self.may.wait(30)
+        return [Generation(token_ids=[1], logprobs=[0.0], policy_version=0, finish_reason="length") for _ in requests]
+
+
+def test_what_is_asked_during_a_draw_is_one_batch(folder):
+    viewer = EngineViewer(folder, make=Slow)
+    with ThreadPoolExecutor(4) as threads:
+        replies = [threads.submit(viewer, "red")]
+        while not Slow.batches:
+            sleep(0.001)
+        replies += [threads.submit(viewer, "red") for _ in range(3)]
+        while len(viewer._waiting) < 3:
+            sleep(0.001)
+        Slow.may.set()
+        assert len({reply.result() for reply in replies}) == 1
+    assert Slow.batches == [1, 3]
 
 
 class Broken:
