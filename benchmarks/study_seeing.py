@@ -57,7 +57,7 @@ def report(run: Path) -> list[str]:
         for task in sorted({row["task"] for row in rows}):
             of = [row for row in rows if row["task"] == task]
             short, long = ([r for r in of if r["duration"] < SHORT], [r for r in of if r["duration"] >= LONG])
-            calls = [f"{sum(r['calls'] for r in part) / max(1, len(part)):.2f} ({len(part)})" for part in (short, long)]
+            calls = [shown(estimate(part, [r["calls"] for r in part])) if part else "none" for part in (short, long)]
             parse = sum(next(iter(row["parsed"].values())) for row in of) / len(of)
             score = shown(estimate(of, [row["score"] for row in of]))
             lines.append(f"| {stage} | {task} | {len(of)} | {score} | {parse:.2f} | {' | '.join(calls)} |")
@@ -70,19 +70,6 @@ def report(run: Path) -> list[str]:
             of = [row for row in stages[later] if row["task"] == task]
             gained = estimate(of, [row["score"] - known[row["sample_id"]]["score"] for row in of])
             lines.append(f"| {later} - {before} | {task} | {shown(gained, sign=True)} |")
-    return [*lines, *more_calls(stages)]
-
-
-def more_calls(stages: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """Say how many more calls long videos get than short ones, and what an answer with a call scores more."""
-    lines = []
-    for stage, rows in stages.items():
-        ends = [row for row in rows if row["duration"] < SHORT or row["duration"] >= LONG]
-        share = sum(row["duration"] >= LONG for row in ends) / max(1, len(ends))
-        if 0 < share < 1:
-            # One value a row, whose mean is the difference of the two groups' means.
-            signed = [row["calls"] * (1 / share if row["duration"] >= LONG else -1 / (1 - share)) for row in ends]
-            lines.append(f"| {stage}: calls, long - short | all | {shown(estimate(ends, signed), sign=True)} |")
     return lines
 
 
