@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import itemgetter
 from random import Random
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from m1lite.cold_start import balanced
 from m1lite.collaboration.loop import run
 from m1lite.data.drawn import DrawnScenes
 from m1lite.data.native_demonstrations import NativeDemonstrator, is_seen
-from m1lite.data.seeing_drills import asked_frames, found_frames, named_frames, window_times
+from m1lite.data.seeing_drills import asked_frames, found_frames, found_things, named_frames, window_times
 from m1lite.modules.ranks import gather_rows, num_ranks, this_rank
 from m1lite.modules.sft import SftRow, turns_row
 from m1lite.toolbox.base import Toolbox
@@ -51,6 +52,7 @@ class NativeLessons:
         max_calls: of each agent, as in training.
         max_seconds: longest clip that is called for.
         call_share: as in :class:`NativeDemonstrator`.
+        think: whether the times at which things are found are written before a call or an answer.
         seed: of everything drawn.
     """
 
@@ -63,6 +65,7 @@ class NativeLessons:
     max_calls: int = 1
     max_seconds: int = 12
     call_share: float | None = None
+    think: bool = False
     seed: int = 0
 
     def rows(
@@ -88,12 +91,13 @@ class NativeLessons:
         for sample in samples:
             by_video.setdefault(sample.video, []).append(sample)
         pupils = [replace(agent, view=_holding(agent.view, self.most_frames)) for agent in agents]
-        counts = {_named: self.num_named, _found: self.num_found, _asked: self.num_asked}
+        asked: Callable[..., SftRow] = partial(_asked, think=self.think)
+        counts = {_named: self.num_named, _found: self.num_found, asked: self.num_asked}
         drills = [(drill, place) for drill, count in counts.items() for place in range(count)]
         videos = list(by_video)
         mine = []
         for place, (drill, number) in list(enumerate(drills))[this_rank() :: num_ranks()]:
-            rng = Random(f"{drill.__name__} {self.seed} {number}")
+            rng = Random(f"{place} {self.seed}")
             mine.append((place, drill(pupils[number % len(agents)], by_video[rng.choice(videos)], scenes, rng)))
         at_once = min(_BATCH, len(samples))  # the loop takes a sample once
         starts = range(0, self.num_demonstrations, at_once)
@@ -107,7 +111,11 @@ class NativeLessons:
         self, agents: Sequence[NativeAgent], samples: Sequence[Sample], scenes: DrawnScenes, tools: Toolbox, rng: Random
     ) -> list[SftRow]:
         teacher = NativeDemonstrator(
-            agents, scenes.telling_stretch, max_seconds=self.max_seconds, call_share=self.call_share
+            agents,
+            scenes.telling_stretch,
+            max_seconds=self.max_seconds,
+            call_share=self.call_share,
+            think=_thinking(agents[0], scenes) if self.think else None,
         )
         episodes = run(
             samples,
@@ -152,14 +160,19 @@ def _found(agent: NativeAgent, samples: Sequence[Sample], scenes: DrawnScenes, r
     return turns_row(turns, [1.0] * len(turns), agent=agent.name)
 
 
-def _asked(agent: NativeAgent, samples: Sequence[Sample], scenes: DrawnScenes, rng: Random) -> SftRow:
+def _thinking(agent: NativeAgent, scenes: DrawnScenes) -> Callable[[Sample, Sequence[float]], str]:
+    return partial(found_things, scenes, agent.chat.stamp)
+
+
+def _asked(agent: NativeAgent, samples: Sequence[Sample], scenes: DrawnScenes, rng: Random, *, think: bool) -> SftRow:
     """Ask what a window of their video, with a frame a second, tells of these samples; perhaps it tells nothing."""
     duration = samples[0].duration
     times = window_times(duration, agent.view.most_frames, rng)
     told = [sample for sample in samples if is_seen(scenes.telling_stretch(sample), times, duration)]
     if not told:
         return _found(agent, samples, scenes, rng)
-    turns = asked_frames(agent, rng.sample(told, k=len(told)), times)
+    thinking = _thinking(agent, scenes) if think else None
+    turns = asked_frames(agent, rng.sample(told, k=len(told)), times, think=thinking)
     return _row(agent.name, turns, [1.0] * len(turns))
 
 

@@ -69,6 +69,14 @@ def test_lessons_are_drills_and_demonstrations_of_scenes_of_their_own(base):
     assert not learnt & held
 
 
+def test_every_answer_follows_its_thoughts_where_thoughts_are_asked_for(base):
+    lessons = NativeLessons(num_named=0, num_found=0, num_asked=2, num_demonstrations=4, call_share=1.0, think=True)
+    rows, validation = start(lessons, validation_scenes=2).rows(team_of(base), TOOLBOX)
+    for row in [*rows, *validation]:
+        learnt = base.tokenizer.decode([token for token, part in zip(row.input_ids, row.weights, strict=True) if part])
+        assert learnt.count("</think><") == learnt.count("<answer>") + learnt.count("<tool_call>") > 0
+
+
 def test_the_tower_is_trained_too(base, tmp_path):
     native = start(NativeLessons(num_named=16, num_found=4, num_asked=4, num_demonstrations=4), validation_scenes=1)
     rows, validation = native.rows(team_of(base), TOOLBOX)

@@ -47,13 +47,13 @@ def no_stamp(second: float) -> str:
 
 
 def number_stamp(second: float) -> str:
-    """Write the time as a number and nothing else, for tiny contexts.
+    """Write the time in whole seconds and nothing else, for tiny contexts.
 
     Example:
         >>> number_stamp(12.0), number_stamp(2.4375)
-        ('12', '2.4')
+        ('12', '2')
     """
-    return f"{round(second, 1):g}"
+    return f"{round(second)}"
 
 
 class MediaChat:

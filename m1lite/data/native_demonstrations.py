@@ -44,6 +44,8 @@ class NativeDemonstrator:
         answer_weight: of an answering turn in the loss; turns with calls have 1.
         call_share: probability of a call, whatever was seen; then every right answer is in the loss, so that when to
             call is left to learn, and so is how well one answers without. None calls where it tells more.
+        think: a sample and the seconds of the frames that were shown last to what is thought before a call or an
+            answer; None thinks nothing.
 
     Raises:
         ValueError: if the weight or the length is not positive, or the share is no probability.
@@ -57,6 +59,7 @@ class NativeDemonstrator:
         max_seconds: int = 16,
         answer_weight: float = 1.0,
         call_share: float | None = None,
+        think: Callable[[Sample, Sequence[float]], str] | None = None,
     ) -> None:
         if call_share is not None and not 0 <= call_share <= 1:
             raise ValueError(f"`call_share` is {call_share}; a probability lies between 0 and 1.")
@@ -68,6 +71,7 @@ class NativeDemonstrator:
         self.max_seconds = max_seconds
         self.answer_weight = answer_weight
         self.call_share = call_share
+        self.think = think
         self.sampler = BatchSampler(self.generate)
 
     def generate(self, requests: Sequence[Request]) -> list[Generation]:
@@ -95,9 +99,17 @@ class NativeDemonstrator:
         if request.seed not in self._asked:
             raise ValueError(f"A request of {request.policy!r} is not of this team; run the loop on its `players`.")
         agent, state = self._asked.pop(request.seed)
-        text = self._write(agent, state, Random(request.seed))
+        text = self._thoughts(state) + self._write(agent, state, Random(request.seed))
         ids = [*agent.chat.chat.encode(text), agent.chat.end_of_turn_id]
         return Generation(token_ids=ids, logprobs=[0.0] * len(ids), policy_version=0, finish_reason="stop")
+
+    def _thoughts(self, state: AgentState) -> str:
+        assert state.asked is not None, "a request was made"
+        if self.think is None:
+            return ""
+        *_, shown = (turn.media for turn in [*state.trajectory.turns, state.asked] if turn.media)
+        seconds = [second for media in shown for second in media.timestamps]
+        return f"<think>{self.think(state.sample, seconds)}</think>"
 
     def _write(self, agent: NativeAgent, state: AgentState, rng: Random) -> str:
         turn, sample = state.asked, state.sample

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from m1lite.records import MediaRef, Turn, TurnKind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from random import Random
 
     from m1lite.agents.native import NativeAgent
@@ -70,7 +70,9 @@ def found_frames(
     for second, seen in zip(times, scenes.look(video, times), strict=True):
         for one in seen:
             where.setdefault(one.object, []).append(second)
-    encode, ids, offsets = agent.chat.chat.encode, [], []
+    encode = agent.chat.chat.encode
+    ids: list[int] = []
+    offsets: list[int] = []
     for frame in frames:
         offsets += [len(ids) + offset for offset in frame.media_offsets]
         ids += frame.prompt_ids
@@ -85,13 +87,39 @@ def found_frames(
     return turns
 
 
-def asked_frames(agent: NativeAgent, samples: Sequence[Sample], times: Sequence[float]) -> list[Turn]:
+def found_things(scenes: DrawnScenes, stamp: Callable[[float], str], sample: Sample, times: Sequence[float]) -> str:
+    """Write a line for the thing that a question is about and for each of its options: the times that show it.
+
+    Lines are those of :func:`found_frames`: what is thought before an answer is found as the drill finds it.
+
+    Args:
+        scenes: tell what is to be seen.
+        stamp: writes a time.
+        sample: a question of data/questions.py.
+        times: of the frames, in seconds.
+    """
+    seen = [{one.object for one in frame} for frame in scenes.look(sample.video, times)]
+    lines = []
+    for name in (sample.question.split()[-1], *sample.options):
+        found = [stamp(second) for second, things in zip(times, seen, strict=True) if name in things]
+        lines.append(f"\n{' '.join([f'{name}:', *found])}")
+    return "".join([*lines, "\n"])
+
+
+def asked_frames(
+    agent: NativeAgent,
+    samples: Sequence[Sample],
+    times: Sequence[float],
+    *,
+    think: Callable[[Sample, Sequence[float]], str] | None = None,
+) -> list[Turn]:
     """Show frames and ask question after question about them; of tools nothing is said.
 
     Args:
         agent: words questions and answers; its view must hold as many frames.
         samples: of one video, at least one.
         times: of the frames, in seconds.
+        think: a sample and the times to what is thought before its answer; None thinks nothing.
 
     Returns:
         One turn per question; the first one's prompt shows the frames and tells the form of an answer, the others ask
@@ -103,10 +131,11 @@ def asked_frames(agent: NativeAgent, samples: Sequence[Sample], times: Sequence[
     shown.ask(state, TurnKind.PLAN, 0, (), (), seed=0)
     if state.asked is None:
         raise ValueError(f"{len(times)} frames do not fit into the context of {agent.max_context} tokens; take fewer.")
-    turns = [replace(state.asked, reply_ids=_answer(agent, first))]
-    for sample in others:
+    thoughts = [f"<think>{think(sample, times)}</think>" if think is not None else "" for sample in samples]
+    turns = [replace(state.asked, reply_ids=_answer(agent, first, thoughts[0]))]
+    for sample, thought in zip(others, thoughts[1:], strict=True):
         prompt = agent.chat.extend([sample.question], closed=True)
-        turns.append(_turn(prompt.ids, _answer(agent, sample)))
+        turns.append(_turn(prompt.ids, _answer(agent, sample, thought)))
     return turns
 
 
@@ -122,8 +151,9 @@ def window_times(duration: float, count: int, rng: Random) -> list[float]:
     return [float(second) for second in range(first, min(first + count, int(duration)))]
 
 
-def _answer(agent: NativeAgent, sample: Sample) -> list[int]:
-    return [*agent.chat.chat.encode(agent.answers.write_answer(sample.answer, sample)), agent.chat.end_of_turn_id]
+def _answer(agent: NativeAgent, sample: Sample, thought: str) -> list[int]:
+    text = thought + agent.answers.write_answer(sample.answer, sample)
+    return [*agent.chat.chat.encode(text), agent.chat.end_of_turn_id]
 
 
 def _turn(

@@ -19,7 +19,7 @@ from m1lite.engines.sight import MediaMismatchError
 from m1lite.modules.bases import load_base
 from m1lite.modules.sft import SftLoader, SftModule, collate_rows, turns_row
 from m1lite.modules.team import Team
-from m1lite.records import Task
+from m1lite.records import Status, Task
 from m1lite.toolbox import Toolbox
 from m1lite.toolbox.clips import clip_tool
 from m1lite.video.budget import FrameBudget
@@ -70,6 +70,23 @@ def test_few_frames_call_for_a_clip_that_tells(base, world, task):
         assert demonstration.weights == [1.0, 1.0]
         assert episode.answer == episode.sample.answer
         assert len(call.media) == 4
+
+
+def test_thoughts_are_about_the_frames_that_were_shown_last(base, world):
+    def think(sample, seconds):
+        return f"{sample.id} {len(seconds)}"
+
+    teacher = NativeDemonstrator(agents_of(base, 4), world.telling_stretch, call_share=1.0, think=think)
+    samples = [sample for sample in world.split("train") if sample.task is Task.GROUNDING][:2]
+    episodes = run(samples, teacher.players, teacher.sampler, TOOLBOX, episodes=1, seed=3)
+    for episode in episodes:
+        call, answer = episode.trajectories["ada"].turns
+        clip = len(answer.media)
+        assert clip != 4
+        assert call.text.startswith(f"<think>{episode.sample.id} 4</think><tool_call>")
+        assert answer.text.startswith(f"<think>{episode.sample.id} {clip}</think><answer>")
+        assert episode.answer == episode.sample.answer
+        assert call.status is Status.OK
 
 
 def test_a_rows_loss_is_the_teams_and_falls(base, world, vision_bases, tmp_path):

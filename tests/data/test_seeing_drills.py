@@ -9,7 +9,7 @@ from m1lite.agents.text_answers import TextAnswers
 from m1lite.assembly import Member, seeing_agents
 from m1lite.data.drawn import DrawnScenes
 from m1lite.data.scenes import SceneSpec
-from m1lite.data.seeing_drills import asked_frames, found_frames, named_frames, window_times
+from m1lite.data.seeing_drills import asked_frames, found_frames, found_things, named_frames, window_times
 from m1lite.engines.base import Sampling
 from m1lite.modules.bases import load_base
 from m1lite.toolbox import Toolbox
@@ -89,6 +89,28 @@ def test_questions_follow_each_other_after_the_frames(agent):
     assert agent.role in agent.chat.decode(first.prompt_ids)
     with pytest.raises(ValueError, match="3 frames do not fit into the context of 100 tokens; take fewer"):
         asked_frames(replace(agent, max_context=100), samples, [1.0, 2.0, 5.0])
+
+
+def test_thoughts_tell_when_everything_that_a_question_names_is_seen(agent):
+    sample = next(one for one in SCENES.samples if one.options and one.video == VIDEO)
+    times = [float(second) for second in range(0, 16, 2)]
+    thoughts = found_things(SCENES, lambda second: f"{second:g}", sample, times)
+    lines = dict(line.split(":") for line in thoughts.strip().splitlines())
+    assert list(lines) == [sample.question.removeprefix("next "), *sample.options]
+    for name, told in lines.items():
+        seen = [second for second in times if name in {one.object for one in SCENES.look(VIDEO, [second])[0]}]
+        assert [float(word) for word in told.split()] == seen
+    assert any(told.strip() for told in lines.values())
+    drill, found = (
+        found_frames(agent, SCENES, VIDEO, times, Random(0)),
+        found_things(SCENES, agent.chat.stamp, sample, times),
+    )
+    for turn in drill:
+        line = f"{agent.chat.decode(turn.prompt_ids).splitlines()[-1]}{agent.chat.decode(turn.reply_ids)}"
+        assert line in found or line.split(":")[0] not in lines, "as the drill finds it"
+    (turn,) = asked_frames(agent, [sample], times, think=lambda *given: f"{given == (sample, times)}")
+    reply = agent.chat.decode(turn.reply_ids)
+    assert reply == f"<think>True</think>{agent.answers.write_answer(sample.answer, sample)}"
 
 
 def test_windows_lie_inside_of_the_video():
