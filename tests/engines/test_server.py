@@ -156,7 +156,7 @@ def connect(base_directory):
     engines = []
 
     def make(*servers, policies=POLICIES, **options):
-        settings = {"max_model_len": 256, "start_seconds": 2.0, "health_seconds": 5.0, "deadline_seconds": 20.0}
+        settings = {"max_model_len": 256, "start_seconds": 10.0, "health_seconds": 5.0, "deadline_seconds": 20.0}
         urls = [server if isinstance(server, str) else server.url for server in servers]
         engines.append(ServerEngine(base_directory, policies, urls=urls, **settings | options))
         return engines[-1]
