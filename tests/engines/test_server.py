@@ -415,7 +415,7 @@ def test_folders_go_with_the_process_that_wrote_them(tmp_path, trainer):
 )
 def test_a_server_that_cannot_be_used_is_refused_with_the_remedy(stub, connect, options, message):
     with pytest.raises(EngineError, match=message):
-        connect(stub(**options))
+        connect(stub(**options), start_seconds=2.0 if "sick" in options else 10.0)
 
 
 @pytest.mark.parametrize(
