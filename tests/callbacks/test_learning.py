@@ -148,8 +148,7 @@ def share(rank, address, folder):
 
 
 def test_batch_statistics_are_those_of_all_ranks(tmp_path):
-    # Forked: three processes that import everything again would take most of a minute.
-    mp.start_processes(share, args=(f"file://{tmp_path / 'meet'}", tmp_path), nprocs=3, start_method="fork")
+    mp.start_processes(share, args=(f"file://{tmp_path / 'meet'}", tmp_path), nprocs=3, start_method="spawn")
     found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(3)]
     whole = reinforce_pp(torch.tensor([1.0, 3.0, NAN, 4.0, 4.0]), torch.tensor([0, 0, 1, 2, 2])).tolist()
     assert [row[0] for row in found[0][0]] == pytest.approx(whole[:3])

@@ -253,7 +253,7 @@ def absent(rank, store, folder):
 
 
 def test_one_rank_s_failure_stops_all_and_an_absent_rank_is_named(tmp_path):
-    mp.start_processes(absent, args=(f"file://{tmp_path / 'meet'}", tmp_path), nprocs=2, start_method="fork")
+    mp.start_processes(absent, args=(f"file://{tmp_path / 'meet'}", tmp_path), nprocs=2, start_method="spawn")
     said = "Rank 1, step 7: the weights of 'ada' at version 0 did not reach their engine. the engine is gone"
     assert (tmp_path / "failed0").read_text() == (tmp_path / "failed1").read_text() == said
     message = (tmp_path / "absent").read_text()

@@ -13,8 +13,6 @@ from mcp.types import ToolAnnotations
 from pydantic import BaseModel, Field
 
 server = MCPServer("worker")
-starts = Path(sys.argv[1])
-"""A file that grows by one byte with every start of this server."""
 
 
 class Part(BaseModel):
@@ -104,6 +102,8 @@ def picture(side: int) -> list[str | Image]:
 
 
 if __name__ == "__main__":
+    starts = Path(sys.argv[1])
+    """A file that grows by one byte with every start of this server."""
     with starts.open("ab") as counted:
         counted.write(b".")
     server.run()
